@@ -1,0 +1,83 @@
+//! What can go wrong, each case with the names and numbers a reader needs to mend it.
+
+/// The result of everything in this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of configuration, of shape, or of Candle.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// More neighbors are asked for than there are candidates.
+    #[error(
+        "{layer}: {neighbors} neighbors are asked for, but there are only {candidates} candidates; \
+         lower `neighbors` or widen `candidates`"
+    )]
+    NeighborsExceedCandidates {
+        /// Path of the layer, or its kind where it has no path.
+        layer: String,
+        /// K as configured.
+        neighbors: usize,
+        /// M as found, the token itself counted where it is forced.
+        candidates: usize,
+    },
+    /// An option holds a value that the layer cannot work with.
+    #[error("{layer}: `{option}` is {found}; expected {expected}")]
+    Option {
+        /// Path of the layer, or its kind where it has no path.
+        layer: String,
+        /// Name of the option, in the words of the configuration.
+        option: &'static str,
+        /// The value found.
+        found: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{op}: `{tensor}` has shape {found:?}; expected {expected}")]
+    Shape {
+        /// The operation or layer.
+        op: &'static str,
+        /// The argument.
+        tensor: &'static str,
+        /// The shape found.
+        found: Vec<usize>,
+        /// The shape expected, in letters or numbers.
+        expected: String,
+    },
+    /// A parameter is asked for twice with different shapes.
+    #[error("parameter `{name}` exists with shape {found:?} and is asked for with shape {expected:?}")]
+    ParameterShape {
+        /// Path of the parameter.
+        name: String,
+        /// The shape it has.
+        found: Vec<usize>,
+        /// The shape asked for.
+        expected: Vec<usize>,
+    },
+    /// An error of Candle's.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}
+
+/// Fails with [`Error::Shape`] unless `holds`.
+pub(crate) fn ensure_shape(
+    holds: bool,
+    op: &'static str,
+    tensor: &'static str,
+    found: &candle_core::Tensor,
+    expected: impl FnOnce() -> String,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Shape { op, tensor, found: found.dims().to_vec(), expected: expected() })
+}

@@ -1,0 +1,240 @@
+//! Matrix products over fixed tiles: each tile is one single-threaded call of `gemm`, so that the bits of the result
+//! do not depend on the number of threads.
+#![allow(unsafe_code)]
+
+use super::{
+    float::Float,
+    parallel::{TASK, fill_tasks},
+};
+use gemm::Parallelism;
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// Rows or columns of the output in one tile.
+const TILE: usize = 256;
+/// Terms of the inner product in one task, where it is the inner product that is split.
+const DEPTH: usize = 512;
+/// The inner product is split where there are at least this many terms for each element of a row or column: the output
+/// of a weight gradient is small, and tiles of it would leave threads idle.
+const DEEP: usize = 4;
+
+/// A view of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T: Float> Matrix<'a, T> {
+    /// The matrix (rows, columns) whose rows lie one after another in `data`.
+    pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a matrix of {rows} rows and {columns} columns");
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// The transposed view.
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// `count` rows from `start`.
+    fn rows(self, start: usize, count: usize) -> Self {
+        assert!(start + count <= self.rows);
+        let data = if count == 0 { &[] } else { &self.data[start * self.row_stride..] };
+        Self { data, rows: count, ..self }
+    }
+
+    /// `count` columns from `start`.
+    fn columns(self, start: usize, count: usize) -> Self {
+        self.transposed().rows(start, count).transposed()
+    }
+
+    /// Number of the last element in `data`, plus one.
+    fn extent(self) -> usize {
+        if self.rows == 0 || self.columns == 0 {
+            return 0;
+        }
+        (self.rows - 1) * self.row_stride + (self.columns - 1) * self.column_stride + 1
+    }
+}
+
+/// lhs · rhs, rows one after another; with `bias`, it is added to every row.
+pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Option<&[T]>) -> Vec<T> {
+    assert_eq!(lhs.columns, rhs.rows, "an inner product of equally many terms");
+    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
+    if bias.is_none() && depth >= DEEP * rows.max(columns) && depth > DEPTH {
+        return deep_product(lhs, rhs);
+    }
+    let mut out: Vec<T> = Vec::with_capacity(rows * columns);
+    let start = Output(out.as_mut_ptr());
+    let (by_rows, tiles) = if rows >= columns {
+        (true, rows.div_ceil(TILE))
+    } else {
+        (false, columns.div_ceil(TILE))
+    };
+    let tile = |i: usize| {
+        let start = &start;
+        let (first, end) = (i * TILE, ((i + 1) * TILE).min(rows.max(columns)));
+        let (lhs, rhs, bias, offset) = if by_rows {
+            (lhs.rows(first, end - first), rhs, bias, first * columns)
+        } else {
+            (lhs, rhs.columns(first, end - first), bias.map(|b| &b[first..end]), first)
+        };
+        // SAFETY: tiles are disjoint parts of the `rows * columns` elements of `out`, which outlives this call, and
+        // nothing else refers to them.
+        unsafe { product_into(lhs, rhs, bias, start.0.add(offset), columns) };
+    };
+    if tiles <= 1 {
+        (0..tiles).for_each(tile);
+    } else {
+        (0..tiles).into_par_iter().for_each(tile);
+    }
+    // SAFETY: the tiles cover all rows and columns, and `product_into` writes the whole of each.
+    unsafe { out.set_len(rows * columns) };
+    out
+}
+
+/// A product with a long inner dimension: split along it, the parts added in their order.
+fn deep_product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
+    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
+    let len = rows * columns;
+    let parts: Vec<Vec<T>> = (0..depth.div_ceil(DEPTH))
+        .into_par_iter()
+        .map(|i| {
+            let (first, count) = (i * DEPTH, DEPTH.min(depth - i * DEPTH));
+            let mut part = Vec::with_capacity(len);
+            // SAFETY: `part` has room for `rows * columns` elements, all of which `product_into` writes.
+            unsafe {
+                product_into(lhs.columns(first, count), rhs.rows(first, count), None, part.as_mut_ptr(), columns);
+                part.set_len(len);
+            }
+            part
+        })
+        .collect();
+    let add = |start: usize, out: &mut [MaybeUninit<T>]| {
+        let end = start + out.len();
+        let sum = out.write_copy_of_slice(&parts[0][start..end]);
+        for part in &parts[1..] {
+            for (s, &p) in sum.iter_mut().zip(&part[start..end]) {
+                *s += p;
+            }
+        }
+    };
+    // SAFETY: `add` writes every element at first.
+    unsafe { fill_tasks(len, TASK, add).0 }
+}
+
+/// A pointer that tasks may share.
+struct Output<T>(*mut T);
+
+// SAFETY: tasks write to disjoint elements, which `product` sees to.
+unsafe impl<T: Send> Sync for Output<T> {}
+
+/// Writes lhs · rhs (+ bias) to the rows that begin at `out`, `stride` elements apart, on this thread.
+///
+/// # Safety
+/// The rows at `out` must be valid for writes and not be referred to otherwise.
+unsafe fn product_into<T: Float>(
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
+    bias: Option<&[T]>,
+    out: *mut T,
+    stride: usize,
+) {
+    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
+    assert!(depth == rhs.rows && lhs.extent() <= lhs.data.len() && rhs.extent() <= rhs.data.len());
+    if let Some(bias) = bias {
+        assert_eq!(bias.len(), columns);
+        for row in 0..rows {
+            // SAFETY: the row is valid for writes of `columns` elements, as the caller promises.
+            unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * stride), columns) };
+        }
+    }
+    // SAFETY: both operands reach no further than their data, as asserted; the output is the caller's promise. It is
+    // read only where the bias has been written.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            depth,
+            out,
+            1,
+            stride as isize,
+            bias.is_some(),
+            lhs.data.as_ptr(),
+            lhs.column_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.column_stride as isize,
+            rhs.row_stride as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::same_for_threads;
+
+    fn numbers(len: usize, seed: usize) -> Vec<f64> {
+        (0..len).map(|i| (((i + 1) * (seed + 7)) as f64 * 0.618_033_988_749_895).fract() - 0.5).collect()
+    }
+
+    #[test]
+    fn products_equal_the_sum_of_products() {
+        for (rows, columns, depth) in [
+            (1, 1, 1), (3, 5, 7), (256, 3, 2), (257, 31, 9), (2, 513, 5), (17, 6, 1025), (5, 5, 512), (1, 300, 64),
+            (300, 1, 64), (0, 4, 3), (4, 0, 3),
+        ] {
+            let (a, b, bias) = (numbers(rows * depth, 1), numbers(depth * columns, 2), numbers(columns, 3));
+            // The right operand is stored transposed in the second round.
+            for stored_transposed in [false, true] {
+                for bias in [None, Some(&bias[..])] {
+                    let transposed: Vec<f64> =
+                        (0..columns * depth).map(|i| b[(i % depth) * columns + i / depth]).collect();
+                    let rhs = if stored_transposed {
+                        Matrix::new(&transposed, columns, depth).transposed()
+                    } else {
+                        Matrix::new(&b, depth, columns)
+                    };
+                    let found = product(Matrix::new(&a, rows, depth), rhs, bias);
+                    for (i, y) in found.iter().enumerate() {
+                        let (r, c) = (i / columns, i % columns);
+                        let expected = (0..depth).map(|d| a[r * depth + d] * b[d * columns + c]).sum::<f64>()
+                            + bias.map_or(0.0, |b| b[c]);
+                        assert!((y - expected).abs() < 1e-10, "{rows}x{columns}x{depth} at {i}: {y}, {expected}");
+                    }
+                    assert_eq!(found.len(), rows * columns);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        for (rows, columns, depth) in [(700, 90, 33), (90, 700, 33), (64, 48, 3000)] {
+            let a: Vec<f32> = numbers(rows * depth, 1).iter().map(|&v| v as f32).collect();
+            let b: Vec<f32> = numbers(depth * columns, 2).iter().map(|&v| v as f32).collect();
+            same_for_threads("product", || {
+                product(Matrix::new(&a, rows, depth), Matrix::new(&b, depth, columns), None)
+                    .iter().map(|v| v.to_bits().into()).collect()
+            });
+        }
+    }
+}
