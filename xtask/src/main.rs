@@ -1,2 +1,48 @@
-//! xtask
-fn main() {}
+//! Tasks of the convnn workspace: `cargo xtask --help`.
+
+mod check;
+mod experiment;
+mod plan;
+mod published;
+mod report;
+mod reproduce;
+mod results;
+mod run_folder;
+mod summary;
+mod terminal;
+mod trainer;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the convnn workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Train, evaluate and report, beside the published numbers
+    Reproduce(reproduce::Args),
+    /// Run exactly the checks of continuous integration, cheapest first
+    Check(check::Args),
+    /// Keep the results of a reproduction in docs/results, as data, table and picture
+    Results(results::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Reproduce(args) => args.run(),
+        Task::Check(args) => args.run(),
+        Task::Results(args) => args.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        terminal::say(format_args!("error: {error:#}"));
+        ExitCode::from(2)
+    })
+}

@@ -1,0 +1,139 @@
+//! The report as one HTML page that needs no other file.
+
+use anyhow::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::chart::{self, Figure, Place};
+use super::markdown::published_difference;
+use super::table::{DAGGER, Origin, Table, published_heading};
+use super::verdict;
+use crate::summary::{FamilySummary, Summary};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole page.
+///
+/// # Errors
+/// A chart that cannot be drawn.
+pub fn page(summary: &Summary) -> Result<String> {
+    let title = format!("ConvNN reproduction: {}", summary.name);
+    let families = summary.families.iter().map(family).collect::<Result<Vec<_>>>()?;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { (title) }
+                p.note { (summary.preset.note) }
+                @for family in families { (family) }
+                (runs(summary))
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+fn family(family: &FamilySummary) -> Result<Markup> {
+    let about = family.family;
+    let charts = [Figure::TestTop1, Figure::TrainLoss].map(|figure| chart::svg(&[(family, figure)], Place::Page));
+    let [top1, loss] = charts;
+    let (top1, loss) = (top1?, loss?);
+    Ok(html! {
+        section {
+            h2 { (about.title) }
+            p { (about.about) }
+            (table(family))
+            p.small {
+                "Test top-1 is that of the final epoch. Published: " (about.source)
+                ". Not comparable with ours in size or training. " (DAGGER)
+            }
+            div.charts {
+                figure { (PreEscaped(top1)) }
+                figure { (PreEscaped(loss)) }
+            }
+            @if !family.verdicts.is_empty() { (claims(family)) }
+        }
+    })
+}
+
+fn table(family: &FamilySummary) -> Markup {
+    let table = Table::new(family);
+    let of = |origin| table.columns.iter().filter(|column| column.origin == origin).count();
+    let class = |c: usize| match table.columns[c].origin {
+        Origin::Ours => None,
+        Origin::Published => Some("published"),
+    };
+    html! {
+        div.scroll {
+            table {
+                thead {
+                    tr {
+                        th {}
+                        th colspan=(of(Origin::Ours) - 1) { "ours" }
+                        th.published colspan=(of(Origin::Published)) { (published_heading(family)) }
+                    }
+                    tr {
+                        @for (c, column) in table.columns.iter().enumerate() {
+                            th class=[class(c)] { (column.heading) }
+                        }
+                    }
+                }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (c, cell) in row.iter().enumerate() {
+                                td class=[class(c)] { (cell) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn claims(family: &FamilySummary) -> Markup {
+    html! {
+        h3 { "Claims of the paper" }
+        div.scroll {
+            table.claims {
+                thead { tr { th { "claim" } th.published { "published" } th { "here" } th { "from" } } }
+                tbody {
+                    @for (claim, found) in &family.verdicts {
+                        @let (word, figures) = verdict(found);
+                        tr {
+                            td { (claim.text) }
+                            td.published { (published_difference(family, &claim.better, &claim.worse)) }
+                            td { strong { (word) } }
+                            td { (figures) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn runs(summary: &Summary) -> Markup {
+    html! {
+        section {
+            h2 { "Runs" }
+            p { "Each run is one command; with the same seed it gives the same numbers." }
+            pre {
+                @for record in summary.records() { (record.command) "\n" }
+            }
+            @if let Some(record) = summary.records().next() {
+                details {
+                    summary { "Environment of the first run" }
+                    pre { (format!("{:#}", record.environment)) }
+                }
+            }
+        }
+    }
+}

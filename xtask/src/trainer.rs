@@ -1,0 +1,165 @@
+//! Building and starting the trainer, `convnn`, as a process.
+
+use std::collections::VecDeque;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::plan::Run;
+use crate::run_folder::State;
+use crate::workspace;
+
+/// The log of a run, in its folder: what the trainer wrote to stderr.
+const LOG: &str = "log.txt";
+
+/// How long an interrupted trainer may take to write its checkpoint before it is killed, which loses nothing that a
+/// checkpoint holds.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The trainer's binary and how it is started.
+pub struct Trainer {
+    /// The binary.
+    pub program: PathBuf,
+    /// The folder of the complete data set; where there is none the trainer looks itself.
+    pub data: Option<PathBuf>,
+    /// The number of threads; where there is none the trainer takes all cores.
+    pub threads: Option<u16>,
+    /// Set by Ctrl-C and by SIGTERM.
+    interrupted: Arc<AtomicBool>,
+}
+
+/// How a run ended.
+pub enum Outcome {
+    /// It finished.
+    Done,
+    /// It failed.
+    Failed {
+        /// The last lines it wrote, and its exit status.
+        why: String,
+        /// Whether it refused its input, and trained nothing.
+        bad_input: bool,
+    },
+    /// Ctrl-C or SIGTERM stopped it; it can be resumed.
+    Interrupted,
+}
+
+impl Trainer {
+    /// A trainer that leaves a resumable run behind on Ctrl-C. A second Ctrl-C ends this process at once.
+    pub fn new(program: PathBuf) -> Result<Self> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
+            signal_hook::flag::register(signal, interrupted.clone())?;
+        }
+        Ok(Self { program, data: None, threads: None, interrupted })
+    }
+
+    /// Carries out `run` in `folder`, from its last checkpoint where it has one.
+    ///
+    /// What the trainer writes to stderr goes to ours and to the run's log.
+    ///
+    /// # Errors
+    /// The process cannot be started or its log cannot be written.
+    pub fn carry_out(&self, run: &Run, folder: &Path) -> Result<Outcome> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let mut child = self.start(run, folder)?;
+        let log = folder.join(LOG);
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let copying = thread::spawn(move || copy(stderr, &log));
+        let status = self.wait(&mut child)?;
+        let last_lines = match copying.join() {
+            Ok(lines) => lines.with_context(|| format!("cannot write {LOG} of {}", run.id))?,
+            Err(_) => bail!("the log of {} was lost", run.id),
+        };
+        Ok(match status {
+            _ if self.interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
+            Some(status) if status.success() => Outcome::Done,
+            Some(status) => {
+                Outcome::Failed { why: format!("{last_lines}{status}"), bad_input: status.code() == Some(2) }
+            }
+            None => Outcome::Interrupted,
+        })
+    }
+
+    fn start(&self, run: &Run, folder: &Path) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(run.arguments(self.data.as_deref()));
+        command.arg("--out").arg(folder);
+        if State::of(folder) == State::Interrupted {
+            command.arg("--resume");
+        }
+        if let Some(threads) = self.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn();
+        child.with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    /// Waits for the process to end; after an interruption it has `GRACE` to do so. `None`: it was killed.
+    fn wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
+        let mut interrupted_at = None;
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                // From a terminal the trainer has received the signal itself.
+                let since = interrupted_at.get_or_insert_with(Instant::now);
+                if since.elapsed() > GRACE {
+                    child.kill()?;
+                    child.wait()?;
+                    return Ok(None);
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Builds the release binary, and returns its path.
+///
+/// # Errors
+/// The build fails; cargo has then said why.
+pub fn build() -> Result<PathBuf> {
+    let mut command = workspace::cargo();
+    command.args(["build", "--release", "--package", "convnn-train", "--bin", "convnn"]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "building the trainer failed");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let executable = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        (message["target"]["name"] == "convnn").then_some(())?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executable.context("cargo did not say where it put the binary `convnn`")
+}
+
+/// Copies `from` to stderr and appends it to `log`; returns the last lines.
+fn copy(from: ChildStderr, log: &Path) -> io::Result<String> {
+    const KEPT: usize = 8;
+    let mut log = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut last = VecDeque::new();
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line)? > 0 {
+        // A closed terminal must not end the run.
+        let _ = io::stderr().write_all(&line);
+        log.write_all(&line)?;
+        if last.len() == KEPT {
+            last.pop_front();
+        }
+        last.push_back(String::from_utf8_lossy(&line).into_owned());
+        line.clear();
+    }
+    Ok(last.into_iter().collect())
+}
