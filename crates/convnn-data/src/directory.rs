@@ -1,0 +1,225 @@
+//! The official binary layout, checked file by file.
+//!
+//! A record is one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then 3,072 bytes: the red, the
+//! green and the blue plane of 32×32 pixels, each row by row from the top left. That is (3, 32, 32), row-major.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::checksum::{self, Note};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::name::DatasetName;
+use crate::split::{IMAGE, Labels, Split};
+
+/// A folder with the official binary files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// The folder with the files, or the one that holds `cifar-10-batches-bin` or `cifar-100-binary`.
+    pub path: PathBuf,
+    /// Folder in which passed checksums are remembered; `None` computes them at every opening.
+    pub notes: Option<PathBuf>,
+}
+
+impl<P: Into<PathBuf>> From<P> for Directory {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), notes: None }
+    }
+}
+
+/// Reads a data set from its official files: sizes, labels and MD5 sums are checked.
+pub(crate) fn open(name: DatasetName, directory: &Directory) -> Result<Dataset> {
+    let files = published_files(name);
+    let folder = locate(name, &directory.path, files)?;
+    let (train, test) = read(name, &folder, files, directory.notes.as_deref())?;
+    let origin = format!("folder {}", folder.display());
+    Ok(Dataset::new(name, train, test, origin))
+}
+
+/// Checks size, labels and MD5 sum of every official file, whatever is remembered, and goes on after a fault.
+///
+/// Gives each file with its verdict, in the official order.
+///
+/// # Errors
+/// Where `path` is no folder with all the files.
+pub fn verify(name: DatasetName, path: &Path) -> Result<Vec<(PathBuf, Result<()>)>> {
+    let files = published_files(name);
+    let folder = locate(name, path, files)?;
+    let verdict = |file: &File| {
+        let path = folder.join(file.name);
+        let bytes = read_checked(name, &path, file, None).map(|_| ());
+        (path, bytes)
+    };
+    Ok(files.iter().map(verdict).collect())
+}
+
+/// One official file.
+struct File<'a> {
+    name: &'a str,
+    part: Part,
+    records: usize,
+    md5: &'a str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Test,
+}
+
+/// The files with the sums that the authors of the data sets published.
+fn published_files(name: DatasetName) -> &'static [File<'static>] {
+    const fn file(name: &'static str, part: Part, records: usize, md5: &'static str) -> File<'static> {
+        File { name, part, records, md5 }
+    }
+    use Part::{Test, Train};
+    const CIFAR10: [File<'static>; 6] = [
+        file("data_batch_1.bin", Train, 10_000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
+        file("data_batch_2.bin", Train, 10_000, "5ea93a67294ea407fff1d09f752e9692"),
+        file("data_batch_3.bin", Train, 10_000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
+        file("data_batch_4.bin", Train, 10_000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
+        file("data_batch_5.bin", Train, 10_000, "53f37980c15c3d472c316c40844f3f0d"),
+        file("test_batch.bin", Test, 10_000, "803d5f7f4d78ea53de84dbe85f74fb6d"),
+    ];
+    const CIFAR100: [File<'static>; 2] = [
+        file("train.bin", Train, 50_000, "6172c7755cfe09b2fe270c85cebc1b15"),
+        file("test.bin", Test, 10_000, "4499cfba6c016c1be1438163640a0898"),
+    ];
+    match name {
+        DatasetName::Cifar10 => &CIFAR10,
+        DatasetName::Cifar100 => &CIFAR100,
+    }
+}
+
+/// The label bytes at the start of a record, in their order.
+fn record_labels(name: DatasetName) -> &'static [Labels] {
+    match name {
+        DatasetName::Cifar10 => &[Labels::Fine],
+        DatasetName::Cifar100 => &[Labels::Coarse, Labels::Fine],
+    }
+}
+
+/// The folder that holds all the files: `path` itself or the folder of the archive in it.
+fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
+    let command = || download_command(name, path);
+    if !path.exists() {
+        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: command() });
+    }
+    let inner = path.join(name.folder());
+    let holds_some = |folder: &Path| files.iter().any(|file| folder.join(file.name).exists());
+    let Some(folder) = [path, &inner].into_iter().find(|folder| holds_some(folder)) else {
+        return Err(Error::FolderForeign {
+            folder: path.to_owned(),
+            dataset: name,
+            first: files.first().map(|file| file.name.to_owned()).unwrap_or_default(),
+            command: command(),
+        });
+    };
+    let missing: Vec<String> =
+        files.iter().filter(|file| !folder.join(file.name).exists()).map(|file| file.name.to_owned()).collect();
+    if !missing.is_empty() {
+        return Err(Error::FilesMissing {
+            folder: folder.to_owned(),
+            dataset: name,
+            missing,
+            expected: files.len(),
+            command: command(),
+        });
+    }
+    Ok(folder.to_owned())
+}
+
+/// The command that brings the files to where `folder` is or should be.
+fn download_command(name: DatasetName, folder: &Path) -> String {
+    let parent = match folder.parent() {
+        Some(parent) if folder.ends_with(name.folder()) => parent,
+        _ => folder,
+    };
+    let here = parent.as_os_str().is_empty();
+    name.download_command(if here { Path::new(".") } else { parent })
+}
+
+/// Reads all files of `folder` into the training and the test split.
+fn read(name: DatasetName, folder: &Path, files: &[File], notes: Option<&Path>) -> Result<(Split, Split)> {
+    let part = |part: Part| {
+        let files = files.iter().filter(|file| file.part == part);
+        let records: usize = files.clone().map(|file| file.records).sum();
+        let mut images = Vec::with_capacity(records * IMAGE);
+        let mut labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        for file in files {
+            let bytes = read_checked(name, &folder.join(file.name), file, notes)?;
+            for record in bytes.chunks_exact(record_size(name)) {
+                let (record_labels, image) = record.split_at(labels.len());
+                images.extend_from_slice(image);
+                for (labels, &label) in labels.iter_mut().zip(record_labels) {
+                    labels.push(label);
+                }
+            }
+        }
+        // The fine label is the last of a record.
+        let fine = labels.pop().unwrap_or_default();
+        Split::new(images, fine, labels.pop())
+    };
+    Ok((part(Part::Train)?, part(Part::Test)?))
+}
+
+fn record_size(name: DatasetName) -> usize {
+    record_labels(name).len() + IMAGE
+}
+
+/// The bytes of a file whose size, labels and MD5 sum are right.
+///
+/// Labels come before the sum because they tell more about what is wrong.
+fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path>) -> Result<Vec<u8>> {
+    let command = || download_command(name, path.parent().unwrap_or(path));
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    let expected = (file.records * record_size(name)) as u64;
+    let check_size = |found: u64| {
+        let wrong = found != expected;
+        wrong.then(|| Error::FileSize { file: path.to_owned(), found, expected, command: command() })
+    };
+    if let Some(error) = check_size(metadata.len()) {
+        return Err(error);
+    }
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    // The file may have changed since its size was asked.
+    if let Some(error) = check_size(bytes.len() as u64) {
+        return Err(error);
+    }
+    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
+        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
+            let classes = name.class_names(kind).map_or(0, <[_]>::len);
+            if usize::from(found) >= classes {
+                return Err(Error::Label {
+                    file: path.to_owned(),
+                    record,
+                    kind: kind.word(),
+                    found: found.into(),
+                    last: classes - 1,
+                    remedy: format!("get it again with `{}`", command()),
+                });
+            }
+        }
+    }
+    let note = notes.and_then(|notes| Note::new(notes, path, &metadata, file.md5));
+    if note.as_ref().is_some_and(Note::exists) {
+        return Ok(bytes);
+    }
+    let found = checksum::md5(&bytes);
+    if found != file.md5 {
+        return Err(Error::Checksum {
+            file: path.to_owned(),
+            algorithm: "MD5",
+            found,
+            expected: file.md5.to_owned(),
+            remedy: format!("get it again with `{}`", command()),
+        });
+    }
+    if let Some(note) = note {
+        note.write();
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
