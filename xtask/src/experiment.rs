@@ -93,8 +93,8 @@ pub struct Row {
     pub id: String,
     /// How the report names it.
     pub label: String,
-    /// The trainer's preset, where it is not the family's.
-    pub base: Option<String>,
+    /// The layer under test, where it is not that of the base: the trainer names its presets `BASE_VARIANT`.
+    pub variant: Option<String>,
     /// Settings of the trainer.
     pub set: Settings,
     /// The published run of the full-size counterpart.
@@ -166,7 +166,8 @@ struct FamilyFile {
 struct RowFile {
     id: String,
     label: String,
-    base: Option<String>,
+    variant: Option<String>,
+    #[serde(default)]
     set: Settings,
     published: PublishedFile,
 }
@@ -225,7 +226,7 @@ impl RowFile {
                 published.top1
             );
         }
-        Ok(Row { id: self.id, label: self.label, base: self.base, set: self.set, published })
+        Ok(Row { id: self.id, label: self.label, variant: self.variant, set: self.set, published })
     }
 }
 

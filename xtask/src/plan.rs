@@ -28,7 +28,7 @@ pub struct Run<'a> {
     /// The row it belongs to.
     pub row: &'a Row,
     /// The trainer's preset.
-    pub base: &'a str,
+    pub base: String,
     /// What it is trained on.
     pub data: Data,
     /// Epochs.
@@ -62,7 +62,10 @@ impl<'a> Plan<'a> {
                         id: format!("{}/{}/seed_{seed}", family.id, row.id),
                         family,
                         row,
-                        base: row.base.as_deref().unwrap_or(&training.base),
+                        base: match &row.variant {
+                            Some(variant) => format!("{}_{variant}", training.base),
+                            None => training.base.clone(),
+                        },
                         data: training.data,
                         epochs: training.epochs,
                         seed,
@@ -102,7 +105,7 @@ impl Run<'_> {
 
     /// The trainer's arguments, but for `--out` and `--resume`. `data` is the folder of the complete data set.
     pub fn arguments(&self, data: Option<&Path>) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec!["train".into(), "--preset".into(), self.base.into()];
+        let mut arguments: Vec<OsString> = vec!["train".into(), "--preset".into(), (&self.base).into()];
         for (key, value) in &self.set {
             arguments.extend(["--set".into(), format!("{key}={}", setting(value)).into()]);
         }
@@ -174,9 +177,18 @@ mod tests {
         let plan = Plan::new(&experiments, "quick", None).unwrap();
         let run = plan.select(Some("convnn_random/seed_1")).unwrap()[0];
         let command = run.command();
-        assert!(command.starts_with("convnn train --preset "), "{command}");
-        assert!(command.contains("'layer.candidates={ random = { n = 16 } }'"), "{command}");
+        assert!(command.starts_with("convnn train --preset vit_compact_random "), "{command}");
         assert!(command.ends_with("--dataset cifar10 --epochs 10 --seed 1"), "{command}");
+    }
+
+    #[test]
+    fn settings_are_written_as_the_trainer_takes_them() {
+        let experiments = experiments();
+        let plan = Plan::new(&experiments, "quick", None).unwrap();
+        let mut run = plan.runs[0].clone();
+        run.set = toml::from_str("'layer.candidates' = { random = { n = 16 } }\n'layer.similarity' = 'dot'").unwrap();
+        let expected = "--set 'layer.candidates={ random = { n = 16 } }' --set layer.similarity=dot ";
+        assert!(run.command().contains(expected), "{}", run.command());
     }
 
     #[test]

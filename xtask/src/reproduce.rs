@@ -114,7 +114,7 @@ impl Args {
             let position = format!("[{}/{}] {}", index + 1, selected.len(), run.id);
             match State::of(&folder) {
                 State::Done => {
-                    match Record::read(&folder, run) {
+                    match trainer.verify(run, &folder).and_then(|()| Record::read(&folder, run)) {
                         Ok(record) => say(format_args!("{position}: already done, {}", top1(&record))),
                         Err(error) => tally.failed(&position, &folder, &format!("{error:#}")),
                     }
@@ -156,12 +156,10 @@ impl Args {
                 }
             }
         }
-        ensure!(
-            !(records.is_empty() && self.report_only),
-            "no finished run of `{}` in {}; train first: cargo xtask reproduce {0}",
-            plan.name,
-            shown(out)
-        );
+        if records.is_empty() {
+            ensure!(!self.report_only, "no finished run of `{}` in {}", plan.name, shown(out));
+            return Ok(());
+        }
         let summary = Summary::new(plan, &records);
         fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let paths = report::write(&summary, out)?;

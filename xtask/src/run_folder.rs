@@ -44,8 +44,25 @@ pub struct Record {
     pub result: RunResult,
     /// A line an epoch.
     pub epochs: Vec<Epoch>,
-    /// Where it ran: versions, revision, processor, threads, as the trainer wrote it.
-    pub environment: serde_json::Value,
+    /// Where it ran.
+    pub environment: Environment,
+}
+
+/// What `environment.json` says that is worth keeping: nothing that names a folder of the machine.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Environment {
+    /// Version of the trainer.
+    pub convnn: String,
+    /// Version of Candle.
+    pub candle: String,
+    /// The device.
+    pub device: String,
+    /// Name of the processor.
+    pub cpu: Option<String>,
+    /// Threads.
+    pub threads: usize,
+    /// Operating system and architecture.
+    pub system: String,
 }
 
 /// `result.json`.
@@ -125,7 +142,7 @@ impl Record {
             ensure!(found == planned, "the folder holds a run with {what} {found}, but {planned} is planned");
             Ok(())
         };
-        same("preset", &result.preset, run.base)?;
+        same("preset", &result.preset, &run.base)?;
         same("seed", &result.seed.to_string(), &run.seed.to_string())?;
         same("epochs", &result.epochs.to_string(), &run.epochs.to_string())?;
         ensure!(

@@ -1,7 +1,7 @@
 //! Building and starting the trainer, `convnn`, as a process.
 
 use std::collections::VecDeque;
-use std::fs::{self, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -16,9 +16,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::plan::Run;
 use crate::run_folder::State;
 use crate::workspace;
-
-/// The log of a run, in its folder: what the trainer wrote to stderr.
-const LOG: &str = "log.txt";
 
 /// How long an interrupted trainer may take to write its checkpoint before it is killed, which loses nothing that a
 /// checkpoint holds.
@@ -64,19 +61,22 @@ impl Trainer {
 
     /// Carries out `run` in `folder`, from its last checkpoint where it has one.
     ///
-    /// What the trainer writes to stderr goes to ours and to the run's log.
+    /// What the trainer writes to stderr goes to ours and to `log.txt` in the folder.
     ///
     /// # Errors
     /// The process cannot be started or its log cannot be written.
     pub fn carry_out(&self, run: &Run, folder: &Path) -> Result<Outcome> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let mut child = self.start(run, folder)?;
-        let log = folder.join(LOG);
+        let mut command = self.command(run, folder);
+        if State::of(folder) == State::Interrupted {
+            command.arg("--resume");
+        }
+        let mut child = self.start(&mut command)?;
         let stderr = child.stderr.take().context("stderr is piped")?;
-        let copying = thread::spawn(move || copy(stderr, &log));
+        let log = Log::new(folder);
+        let copying = thread::spawn(move || log.copy(stderr));
         let status = self.wait(&mut child)?;
         let last_lines = match copying.join() {
-            Ok(lines) => lines.with_context(|| format!("cannot write {LOG} of {}", run.id))?,
+            Ok(lines) => lines.with_context(|| format!("cannot write the log of {}", run.id))?,
             Err(_) => bail!("the log of {} was lost", run.id),
         };
         Ok(match status {
@@ -89,19 +89,29 @@ impl Trainer {
         })
     }
 
-    fn start(&self, run: &Run, folder: &Path) -> Result<Child> {
+    /// Has the trainer hold the finished run in `folder` against the configuration of `run`.
+    ///
+    /// # Errors
+    /// It is another configuration's; the message is the trainer's.
+    pub fn verify(&self, run: &Run, folder: &Path) -> Result<()> {
+        let output = self.start(&mut self.command(run, folder))?.wait_with_output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        Ok(())
+    }
+
+    fn command(&self, run: &Run, folder: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.args(run.arguments(self.data.as_deref()));
         command.arg("--out").arg(folder);
-        if State::of(folder) == State::Interrupted {
-            command.arg("--resume");
-        }
         if let Some(threads) = self.threads {
             command.env("RAYON_NUM_THREADS", threads.to_string());
         }
+        command
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let child = command.spawn();
-        child.with_context(|| format!("cannot start {}", self.program.display()))
+        command.spawn().with_context(|| format!("cannot start {}", self.program.display()))
     }
 
     /// Waits for the process to end; after an interruption it has `GRACE` to do so. `None`: it was killed.
@@ -144,22 +154,49 @@ pub fn build() -> Result<PathBuf> {
     executable.context("cargo did not say where it put the binary `convnn`")
 }
 
-/// Copies `from` to stderr and appends it to `log`; returns the last lines.
-fn copy(from: ChildStderr, log: &Path) -> io::Result<String> {
-    const KEPT: usize = 8;
-    let mut log = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut last = VecDeque::new();
-    let mut from = BufReader::new(from);
-    let mut line = Vec::new();
-    while from.read_until(b'\n', &mut line)? > 0 {
-        // A closed terminal must not end the run.
-        let _ = io::stderr().write_all(&line);
-        log.write_all(&line)?;
-        if last.len() == KEPT {
-            last.pop_front();
-        }
-        last.push_back(String::from_utf8_lossy(&line).into_owned());
-        line.clear();
+/// What the trainer writes to stderr, on its way to ours and to the log in the run's folder.
+struct Log {
+    folder: PathBuf,
+    file: Option<File>,
+    /// Lines from before there was a run in the folder: bad input leaves no folder, and so no log.
+    waiting: Vec<u8>,
+    last: VecDeque<String>,
+}
+
+impl Log {
+    fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), file: None, waiting: Vec::new(), last: VecDeque::new() }
     }
-    Ok(last.into_iter().collect())
+
+    /// Copies everything; returns the last lines.
+    fn copy(mut self, from: ChildStderr) -> io::Result<String> {
+        const KEPT: usize = 8;
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line)? > 0 {
+            // A closed terminal must not end the run.
+            let _ = io::stderr().write_all(&line);
+            self.write(&line)?;
+            if self.last.len() == KEPT {
+                self.last.pop_front();
+            }
+            self.last.push_back(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+        self.write(&[])?;
+        Ok(self.last.into_iter().collect())
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        self.waiting.extend_from_slice(line);
+        if self.file.is_none() && State::of(&self.folder) != State::New {
+            let path = self.folder.join("log.txt");
+            self.file = Some(OpenOptions::new().create(true).append(true).open(path)?);
+        }
+        if let Some(file) = &mut self.file {
+            file.write_all(&self.waiting)?;
+            self.waiting.clear();
+        }
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::{self, Figure, Place};
 use super::markdown::published_difference;
 use super::table::{DAGGER, Origin, Table, published_heading};
-use super::verdict;
+use super::{environment, verdict};
 use crate::summary::{FamilySummary, Summary};
 
 const STYLE: &str = include_str!("style.css");
@@ -129,10 +129,7 @@ fn runs(summary: &Summary) -> Markup {
                 @for record in summary.records() { (record.command) "\n" }
             }
             @if let Some(record) = summary.records().next() {
-                details {
-                    summary { "Environment of the first run" }
-                    pre { (format!("{:#}", record.environment)) }
-                }
+                p.small { (environment(&record.environment)) }
             }
         }
     }

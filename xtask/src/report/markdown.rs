@@ -1,7 +1,7 @@
 //! The report in Markdown.
 
 use super::table::{DAGGER, Origin, Table, published_heading};
-use super::verdict;
+use super::{environment, verdict};
 use crate::summary::{FamilySummary, Summary};
 
 /// The whole report.
@@ -14,7 +14,11 @@ pub fn page(summary: &Summary) -> String {
     for record in summary.records() {
         text += &format!("{}\n", record.command);
     }
-    text + "```\n"
+    text += "```\n";
+    if let Some(record) = summary.records().next() {
+        text += &format!("\nRun on: {}.\n", environment(&record.environment));
+    }
+    text
 }
 
 /// A family: table, source, claims.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::run_folder::Environment;
 use crate::summary::{Mean, Summary, Verdict};
 
 pub use terminal::tables as terminal_tables;
@@ -41,6 +42,13 @@ fn with_spread(mean: Mean) -> String {
         Some(sd) => format!("{:.2} ± {sd:.2}", mean.mean),
         None => format!("{:.2}", mean.mean),
     }
+}
+
+/// Where a run ran, in a line.
+fn environment(found: &Environment) -> String {
+    let Environment { convnn, candle, device, cpu, threads, system } = found;
+    let processor = cpu.as_deref().unwrap_or("unknown processor");
+    format!("convnn {convnn}, Candle {candle}; {device} ({processor}), {threads} threads, {system}")
 }
 
 /// `12345678` as `12,345,678`.
