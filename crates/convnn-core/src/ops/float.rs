@@ -25,12 +25,18 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> {
     fn exp<const FMA: bool>(self) -> Self;
     /// Error function; f32 to 2 units in the last place. NaN stays NaN.
     fn erf<const FMA: bool>(self) -> Self;
+    /// The elements of a storage, if they are of this type.
+    fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 impl Float for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
+
+    fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
 
     #[inline(always)]
     fn narrow(value: f64) -> Self {
@@ -111,6 +117,10 @@ impl Float for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
+
+    fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
+    }
 
     #[inline(always)]
     fn narrow(value: f64) -> Self {

@@ -1,5 +1,4 @@
 //! Gaussian error linear unit, exact form: x · Φ(x) with Φ(x) = (1 + erf(x/√2)) / 2.
-#![allow(unsafe_code)]
 
 use super::{
     float::{cpu_values, has_kernel, values, with_float},

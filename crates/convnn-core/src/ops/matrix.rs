@@ -1,10 +1,10 @@
 //! Matrix products over fixed tiles: each tile is one single-threaded call of `gemm`, so that the bits of the result
 //! do not depend on the number of threads.
-#![allow(unsafe_code)]
 
 use super::{
     float::Float,
-    parallel::{TASK, fill_tasks},
+    parallel::{TASK, fill_tasks, reduce_tasks, task_of_rows},
+    simd::kernel,
 };
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -47,14 +47,14 @@ impl<'a, T: Float> Matrix<'a, T> {
     }
 
     /// `count` rows from `start`.
-    fn rows(self, start: usize, count: usize) -> Self {
+    pub(crate) fn rows(self, start: usize, count: usize) -> Self {
         assert!(start + count <= self.rows);
         let data = if count == 0 { &[] } else { &self.data[start * self.row_stride..] };
         Self { data, rows: count, ..self }
     }
 
     /// `count` columns from `start`.
-    fn columns(self, start: usize, count: usize) -> Self {
+    pub(crate) fn columns(self, start: usize, count: usize) -> Self {
         self.transposed().rows(start, count).transposed()
     }
 
@@ -76,11 +76,7 @@ pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Op
     }
     let mut out: Vec<T> = Vec::with_capacity(rows * columns);
     let start = Output(out.as_mut_ptr());
-    let (by_rows, tiles) = if rows >= columns {
-        (true, rows.div_ceil(TILE))
-    } else {
-        (false, columns.div_ceil(TILE))
-    };
+    let (by_rows, tiles) = if rows >= columns { (true, rows.div_ceil(TILE)) } else { (false, columns.div_ceil(TILE)) };
     let tile = |i: usize| {
         let start = &start;
         let (first, end) = (i * TILE, ((i + 1) * TILE).min(rows.max(columns)));
@@ -133,6 +129,36 @@ fn deep_product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
     unsafe { fill_tasks(len, TASK, add).0 }
 }
 
+/// The sum of every column of rows of `columns` elements, each task's in the order of the tasks.
+pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<f64> {
+    let mut totals = vec![0.0; columns];
+    if columns == 0 {
+        return totals;
+    }
+    let parts = reduce_tasks([x], task_of_rows(columns), |[x]| {
+        let mut sums = vec![T::ZERO; columns];
+        add_rows(x, &mut sums);
+        sums
+    });
+    for part in parts {
+        for (total, sum) in totals.iter_mut().zip(part) {
+            *total += sum.widen();
+        }
+    }
+    totals
+}
+
+kernel! {
+    /// Adds every row to `sums`.
+    fn add_rows<const FMA: bool, T>(x: &[T], sums: &mut [T]) {
+        for row in x.chunks_exact(sums.len()) {
+            for (sum, &x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+    }
+}
+
 /// A pointer that tasks may share.
 struct Output<T>(*mut T);
 
@@ -143,7 +169,7 @@ unsafe impl<T: Send> Sync for Output<T> {}
 ///
 /// # Safety
 /// The rows at `out` must be valid for writes and not be referred to otherwise.
-unsafe fn product_into<T: Float>(
+pub(crate) unsafe fn product_into<T: Float>(
     lhs: Matrix<'_, T>,
     rhs: Matrix<'_, T>,
     bias: Option<&[T]>,
@@ -199,8 +225,17 @@ mod tests {
     #[test]
     fn products_equal_the_sum_of_products() {
         for (rows, columns, depth) in [
-            (1, 1, 1), (3, 5, 7), (256, 3, 2), (257, 31, 9), (2, 513, 5), (17, 6, 1025), (5, 5, 512), (1, 300, 64),
-            (300, 1, 64), (0, 4, 3), (4, 0, 3),
+            (1, 1, 1),
+            (3, 5, 7),
+            (256, 3, 2),
+            (257, 31, 9),
+            (2, 513, 5),
+            (17, 6, 1025),
+            (5, 5, 512),
+            (1, 300, 64),
+            (300, 1, 64),
+            (0, 4, 3),
+            (4, 0, 3),
         ] {
             let (a, b, bias) = (numbers(rows * depth, 1), numbers(depth * columns, 2), numbers(columns, 3));
             // The right operand is stored transposed in the second round.
@@ -233,7 +268,9 @@ mod tests {
             let b: Vec<f32> = numbers(depth * columns, 2).iter().map(|&v| v as f32).collect();
             same_for_threads("product", || {
                 product(Matrix::new(&a, rows, depth), Matrix::new(&b, depth, columns), None)
-                    .iter().map(|v| v.to_bits().into()).collect()
+                    .iter()
+                    .map(|v| v.to_bits().into())
+                    .collect()
             });
         }
     }

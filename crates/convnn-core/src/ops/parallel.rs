@@ -1,5 +1,4 @@
 //! Work split into tasks by shape alone, so that results do not depend on the number of threads.
-#![allow(unsafe_code)]
 
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -64,8 +63,5 @@ pub(crate) fn reduce_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
     if len <= task {
         return vec![f(inputs)];
     }
-    (0..len.div_ceil(task))
-        .into_par_iter()
-        .map(|i| f(inputs.map(|x| &x[i * task..len.min((i + 1) * task)])))
-        .collect()
+    (0..len.div_ceil(task)).into_par_iter().map(|i| f(inputs.map(|x| &x[i * task..len.min((i + 1) * task)]))).collect()
 }

@@ -1,7 +1,6 @@
 //! Rectified linear unit, with gradient 0 at 0.
 //!
 //! Candle's has gradient 1 there, so that a ReLU after a layer that gives exact zeros departs from PyTorch's.
-#![allow(unsafe_code)]
 
 use super::{
     float::{cpu_values, has_kernel, values, with_float},

@@ -2,7 +2,6 @@
 //!
 //! The crate is built for plain x86-64, so loops compile to SSE2. A function declared with [`kernel!`] is compiled for
 //! AVX2 and AVX-512 as well, and each call takes the best that the processor has.
-#![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
@@ -106,35 +105,25 @@ pub(crate) fn fold_lanes<T: super::float::Float>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
-/// Σ x, in an order that depends on the length alone.
+/// Σ f(x₁, x₂, …) over slices of one length, in an order that depends on the length alone.
 #[inline(always)]
-pub(crate) fn sum<T: super::float::Float>(x: &[T]) -> T {
+pub(crate) fn sum_of<T: super::float::Float, const N: usize>(slices: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
     let mut lanes = [T::ZERO; LANES];
-    let (blocks, rest) = x.as_chunks::<LANES>();
-    for block in blocks {
+    let parts = slices.map(|s| s.as_chunks::<LANES>());
+    for block in 0..slices[0].len() / LANES {
+        let blocks = parts.map(|(blocks, _)| &blocks[block]);
         for l in 0..LANES {
-            lanes[l] += block[l];
+            lanes[l] += f(blocks.map(|b| b[l]));
         }
     }
-    for (lane, &v) in lanes.iter_mut().zip(rest) {
-        *lane += v;
+    for l in 0..slices[0].len() % LANES {
+        lanes[l] += f(parts.map(|(_, rest)| rest[l]));
     }
     fold_lanes(lanes)
 }
 
-/// Σ f(x, y), in an order that depends on the length alone. Both slices have the same length.
+/// [`sum_of`] two slices.
 #[inline(always)]
 pub(crate) fn sum2<T: super::float::Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (x_blocks, x_rest) = x.as_chunks::<LANES>();
-    let (y_blocks, y_rest) = y.as_chunks::<LANES>();
-    for (x, y) in x_blocks.iter().zip(y_blocks) {
-        for l in 0..LANES {
-            lanes[l] += f(x[l], y[l]);
-        }
-    }
-    for ((lane, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
-        *lane += f(x, y);
-    }
-    fold_lanes(lanes)
+    sum_of([x, y], |[x, y]| f(x, y))
 }

@@ -45,9 +45,8 @@ pub(crate) fn agree(
 /// Runs `f` on pools of 1, 2 and 4 threads and expects the same numbers.
 #[track_caller]
 pub(crate) fn same_for_threads(label: &str, f: impl Fn() -> Vec<u64> + Sync) {
-    let [one, two, four] = [1, 2, 4].map(|threads| {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f)
-    });
+    let [one, two, four] =
+        [1, 2, 4].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f));
     assert!(!one.is_empty());
     assert!(one == two && one == four, "{label}: the bits depend on the number of threads");
 }
@@ -81,4 +80,3 @@ pub(crate) fn strided(x: &Tensor) -> Tensor {
     assert!(!t.is_contiguous() || t.dims()[t.rank() - 2..].contains(&1));
     t
 }
-
