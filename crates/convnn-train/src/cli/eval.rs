@@ -1,0 +1,91 @@
+//! `convnn eval`.
+
+use super::output::{print, start_log};
+use super::set_threads;
+use convnn_data::{DatasetName, Search};
+use convnn_train::progress::Progress;
+use convnn_train::weights::Weights;
+use convnn_train::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Evaluate trained weights on the test images: loss, top-1 and top-5, exact over the data set
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A run folder (its newest checkpoint), a checkpoint folder, or a weights folder
+    path: PathBuf,
+    /// A folder with the official binary files, or `sample` [default: as in the run; else CONVNN_DATA, the user's cache
+    /// folder, the Hugging Face hub]
+    #[arg(long, value_name = "DIR|sample")]
+    data: Option<PathBuf>,
+    /// cifar10 or cifar100 [default: the one with the model's number of classes]
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<DatasetName>,
+    /// Images at a time; it changes the speed, not the accuracy
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    batch_size: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Threads [default: RAYON_NUM_THREADS, else all processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// Evaluates, and prints the result.
+pub fn run(args: &Args) -> Result<()> {
+    let progress = Progress::stderr();
+    start_log(&progress);
+    set_threads(args.threads)?;
+    let weights = Weights::open(&args.path)?;
+    let dataset = dataset(args, &weights)?;
+    let named = args.data.as_deref().or(weights.data.as_deref().map(Path::new));
+    let data = Search::new(named, std::env::var_os).open(dataset)?;
+    let session = weights.session()?;
+    let loader = session.test_loader(&data, args.batch_size)?;
+    let started = Instant::now();
+    progress.begin_epoch(0, 1, loader.images(), 0);
+    let tally = session.evaluate(&loader, |tally| {
+        progress.step(tally.images, tally.mean_loss());
+        true
+    })?;
+    progress.finish();
+    let tally = tally.unwrap_or_default();
+    let seconds = started.elapsed().as_secs_f64();
+    let (top1, top5, loss) = (tally.top1_percent(), tally.top5_percent(), tally.mean_loss());
+    print(&match args.json {
+        true => serde_json::json!({
+            "top1": top1,
+            "top5": top5,
+            "loss": loss,
+            "images": tally.images,
+            "seconds": seconds,
+            "dataset": dataset,
+            "data": data.origin,
+            "weights": weights.origin.display().to_string(),
+        })
+        .to_string(),
+        false => format!(
+            "top-1 {top1:.2} %   top-5 {top5:.2} %   loss {loss:.4}   {} test images of {} in {seconds:.1} s\n{}",
+            tally.images,
+            dataset.title(),
+            weights.origin.display()
+        ),
+    })
+}
+
+/// The data set asked for, which must have the model's number of classes, or the one that has.
+fn dataset(args: &Args, weights: &Weights) -> Result<DatasetName> {
+    let classes = weights.config.classes();
+    let fits = |name: &DatasetName| name.classes() == classes;
+    let wrong = |found: String| Error::Value {
+        key: "--dataset".to_owned(),
+        found,
+        expected: format!("a data set of {classes} classes, as the model in {} has", weights.origin.display()),
+    };
+    match args.dataset {
+        Some(name) if fits(&name) => Ok(name),
+        Some(name) => Err(wrong(name.to_string())),
+        None => DatasetName::ALL.into_iter().find(fits).ok_or_else(|| wrong("not given".to_owned())),
+    }
+}

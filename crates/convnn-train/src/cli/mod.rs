@@ -1,0 +1,87 @@
+//! The command line: one module a subcommand, each with its arguments and what it does.
+//!
+//! Exit codes: 0 done, 1 failed, 2 input that cannot be used, 128 plus the signal for a run that was stopped. Results
+//! go to standard output, progress and logs to standard error, and an error is one line.
+
+mod eval;
+mod info;
+mod output;
+mod train;
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+use convnn_train::{Error, Result};
+use std::ffi::OsString;
+use std::io::Write;
+
+/// Train and evaluate Convolutional Nearest Neighbors: convolution and attention as one operation.
+#[derive(Debug, Parser)]
+#[command(name = "convnn", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::Args),
+    Eval(eval::Args),
+    Info(info::Args),
+}
+
+/// Runs the command with these arguments; gives the exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let done = match cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Info(args) => info::run(&args),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(error) if output::is_closed(&error) => 0,
+        Err(error) => {
+            report(&error.to_string());
+            error.exit_code()
+        }
+    }
+}
+
+/// Help and version as clap prints them; everything else as one line.
+fn usage(error: &clap::Error) -> u8 {
+    let whole =
+        [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
+    if whole.contains(&error.kind()) {
+        // Nobody reads any more where this fails.
+        let _ = error.print();
+        return u8::from(error.use_stderr()) * 2;
+    }
+    let text = error.to_string();
+    let lines: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    report(&format!("{}; see `convnn --help`", lines.join(" ").trim_start_matches("error: ")));
+    2
+}
+
+/// Writes an error as one line.
+fn report(message: &str) {
+    let line: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    // Nothing is left to do where standard error is closed.
+    let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+}
+
+/// Sizes the pool of threads; without a number it follows RAYON_NUM_THREADS, else the processors.
+fn set_threads(threads: Option<usize>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    if threads == 0 {
+        let (key, found) = ("--threads".to_owned(), threads.to_string());
+        return Err(Error::Value { key, found, expected: "at least 1".to_owned() });
+    }
+    let failed = |error: rayon::ThreadPoolBuildError| Error::Value {
+        key: "--threads".to_owned(),
+        found: threads.to_string(),
+        expected: format!("a number of threads that can be started ({error})"),
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(failed)
+}

@@ -1,0 +1,50 @@
+//! Standard output and the log.
+
+use convnn_train::progress::Progress;
+use convnn_train::{Error, Result};
+use indicatif::ProgressBar;
+use std::io::{self, Write};
+use std::path::Path;
+use tracing_subscriber::EnvFilter;
+
+/// Prints a line of results.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::io("write", Path::new(STDOUT)))
+}
+
+/// Whether the reader of the output went away, as `head` does when it has seen enough.
+pub fn is_closed(error: &Error) -> bool {
+    matches!(error, Error::Io { path, source, .. }
+        if path.as_os_str() == STDOUT && source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+const STDOUT: &str = "standard output";
+
+/// Sends the log to standard error, between the lines of `progress`. `CONVNN_LOG` chooses what is logged.
+pub fn start_log(progress: &Progress) {
+    let chosen = std::env::var("CONVNN_LOG").unwrap_or_else(|_| "warn,convnn=info,convnn_train=info".to_owned());
+    let bar = progress.bar();
+    // It fails only where a log was started before, which then goes on.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(chosen))
+        .with_target(false)
+        .without_time()
+        .with_ansi(false)
+        .with_writer(move || AroundBar(bar.clone()))
+        .try_init();
+}
+
+/// Takes the bar away while a line is written.
+struct AroundBar(ProgressBar);
+
+impl Write for AroundBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}

@@ -1,0 +1,104 @@
+//! A configuration as a TOML document: the training keys at the top, `[model]`, and the layer under test as `[layer]`.
+
+use super::RunConfig;
+use crate::{Error, Result};
+use toml::{Table, Value};
+
+impl RunConfig {
+    /// The document as text, as in `config.toml`.
+    ///
+    /// # Errors
+    /// Where a value has no form in TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(to_table(self)?.to_string())
+    }
+}
+
+/// The document of a configuration.
+pub(super) fn to_table(config: &RunConfig) -> Result<Table> {
+    let mut table = Table::try_from(config)
+        .map_err(|error| Error::Config { place: config.preset.clone(), message: first_line(&error.to_string()) })?;
+    if let Some(Value::Table(tables)) = table.remove("model") {
+        table.extend(tables);
+    }
+    Ok(table)
+}
+
+/// The configuration of a document; the error is Serde's, on one line.
+pub(super) fn from_table(mut table: Table) -> std::result::Result<RunConfig, String> {
+    let tables: Table =
+        ["model", "layer"].iter().filter_map(|&name| Some((name.to_owned(), table.remove(name)?))).collect();
+    table.insert("model".to_owned(), Value::Table(tables));
+    table.try_into().map_err(|error: toml::de::Error| first_line(error.message()))
+}
+
+/// The value at `path`.
+pub(super) fn lookup<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let mut value = table.get(first)?;
+    for name in rest {
+        value = value.as_table()?.get(name)?;
+    }
+    Some(value)
+}
+
+/// Sets the value at `path`; tables on the way are made, and other values on the way are replaced by tables.
+pub(super) fn insert(table: &mut Table, path: &[String], value: Value) {
+    let Some((first, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        table.insert(first.clone(), value);
+        return;
+    }
+    let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+    if !inner.is_table() {
+        *inner = Value::Table(Table::new());
+    }
+    if let Value::Table(inner) = inner {
+        insert(inner, rest, value);
+    }
+}
+
+/// Every key of a document, dotted, in its order: the training keys, then those of `[model]` and `[layer]`.
+pub(super) fn keys(table: &Table) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) if name == "model" || name == "layer" => {
+                keys.extend(inner.keys().map(|key| format!("{name}.{key}")));
+            }
+            _ => keys.push(name.clone()),
+        }
+    }
+    keys
+}
+
+/// The first key that differs between two configurations, with both values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The key, dotted.
+    pub key: String,
+    /// Its value in the first, or `absent`.
+    pub first: String,
+    /// Its value in the second, or `absent`.
+    pub second: String,
+}
+
+/// Compares two configurations key by key, but for the keys in `but`.
+///
+/// # Errors
+/// Where a value has no form in TOML.
+pub fn first_difference(first: &RunConfig, second: &RunConfig, but: &[&str]) -> Result<Option<Difference>> {
+    let (first, second) = (to_table(first)?, to_table(second)?);
+    let mut all = keys(&first);
+    all.extend(keys(&second).into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
+    let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
+    Ok(all.into_iter().filter(|key| !but.contains(&key.as_str())).find_map(|key| {
+        let path: Vec<_> = key.split('.').map(str::to_owned).collect();
+        let (first, second) = (lookup(&first, &path), lookup(&second, &path));
+        (first != second).then(|| Difference { key, first: show(first), second: show(second) })
+    }))
+}
+
+pub(super) fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_end().to_owned()
+}

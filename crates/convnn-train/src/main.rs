@@ -1,0 +1,10 @@
+//! The command `convnn`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    convnn_core::ops::allocator::keep_freed_memory();
+    ExitCode::from(cli::run(std::env::args_os()))
+}

@@ -1,0 +1,129 @@
+//! What a run reports: a line an epoch, and the summary at the end.
+
+use convnn_data::DatasetName;
+use serde::{Deserialize, Serialize};
+
+/// A line of `metrics.jsonl`. Accuracies are in percent and exact over the data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochMetrics {
+    /// The epoch, counted from 1.
+    pub epoch: usize,
+    /// Mean training loss, as the steps saw it.
+    pub train_loss: f64,
+    /// Training top-1, as the steps saw it.
+    pub train_top1: f64,
+    /// Mean test loss.
+    pub test_loss: f64,
+    /// Test top-1.
+    pub test_top1: f64,
+    /// Test top-5.
+    pub test_top5: f64,
+    /// The learning rate of the epoch's last step.
+    pub learning_rate: f64,
+    /// Seconds of training and evaluation.
+    pub seconds: f64,
+    /// Training images a second, evaluation not counted.
+    pub images_per_second: f64,
+}
+
+/// Test accuracy and loss of an epoch, or their means over several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Top-1 in percent.
+    pub top1: f64,
+    /// Top-5 in percent.
+    pub top5: f64,
+    /// Mean loss.
+    pub loss: f64,
+    /// The epoch, or the last one of several, counted from 1.
+    pub epoch: usize,
+}
+
+/// `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// The last epoch: the headline.
+    #[serde(rename = "final")]
+    pub last: Score,
+    /// The mean of the last five epochs, or of all where there are fewer.
+    pub last5: Score,
+    /// The epoch with the highest top-1; it is chosen on the test images, so it flatters.
+    pub best: Score,
+    /// Trainable parameters.
+    pub params: usize,
+    /// Billions of floating-point operations of one image forward, two a multiply-add.
+    pub gflops: f64,
+    /// Mean seconds of an epoch, training and evaluation.
+    pub seconds_per_epoch: f64,
+    /// The preset the configuration started from.
+    pub preset: String,
+    /// The data set.
+    pub dataset: DatasetName,
+    /// Where the images came from.
+    pub data: String,
+    /// The seed.
+    pub seed: u64,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// SHA-256 of the last checkpoint's model: equal for equal runs.
+    pub weights_sha256: String,
+}
+
+/// The epoch with the highest test top-1; of equals, the earliest.
+pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
+    history.iter().reduce(|best, next| if next.test_top1 > best.test_top1 { next } else { best })
+}
+
+/// The mean score of the last `count` epochs; none where there is no epoch.
+pub fn mean_of_last(history: &[EpochMetrics], count: usize) -> Option<Score> {
+    let last = &history[history.len().saturating_sub(count)..];
+    let mean = |value: fn(&EpochMetrics) -> f64| last.iter().map(value).sum::<f64>() / last.len() as f64;
+    Some(Score {
+        top1: mean(|m| m.test_top1),
+        top5: mean(|m| m.test_top5),
+        loss: mean(|m| m.test_loss),
+        epoch: last.last()?.epoch,
+    })
+}
+
+impl From<&EpochMetrics> for Score {
+    fn from(metrics: &EpochMetrics) -> Self {
+        Self { top1: metrics.test_top1, top5: metrics.test_top5, loss: metrics.test_loss, epoch: metrics.epoch }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn history(top1: &[f64]) -> Vec<EpochMetrics> {
+        let epoch = |(i, &test_top1): (usize, &f64)| EpochMetrics {
+            epoch: i + 1,
+            train_loss: 1.0,
+            train_top1: 1.0,
+            test_loss: i as f64,
+            test_top1,
+            test_top5: 90.0,
+            learning_rate: 0.1,
+            seconds: 1.0,
+            images_per_second: 1.0,
+        };
+        top1.iter().enumerate().map(epoch).collect()
+    }
+
+    #[test]
+    fn the_earliest_of_equal_best_epochs() {
+        assert_eq!(best(&history(&[10.0, 30.0, 30.0, 20.0])).unwrap().epoch, 2);
+        assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn the_mean_of_the_last_five() {
+        let score = mean_of_last(&history(&[90.0, 10.0, 20.0, 30.0, 40.0, 50.0]), 5).unwrap();
+        assert_eq!((score.top1, score.loss, score.epoch), (30.0, 3.0, 6));
+        assert_eq!(mean_of_last(&history(&[10.0, 20.0]), 5).unwrap().top1, 15.0);
+        assert_eq!(mean_of_last(&[], 5), None);
+    }
+}

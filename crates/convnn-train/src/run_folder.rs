@@ -1,0 +1,259 @@
+//! The folder of a run: its lock, its configuration, its metrics, and the marks of its end.
+//!
+//! `config.toml` is written first and `DONE` last; in between come `environment.json`, `metrics.jsonl`, TensorBoard
+//! events, `checkpoints/`, `weights/` and `result.json`.
+
+use crate::checkpoint::Checkpoints;
+use crate::config::{RunConfig, Sources, first_difference};
+use crate::files::write_durably;
+use crate::results::{EpochMetrics, RunResult};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A run folder that this process holds the lock of.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Unlocked when closed, also by the end of the process.
+    _lock: File,
+}
+
+/// What is to happen with a run that was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// It is an error.
+    Refuse,
+    /// It goes on, with more epochs if the configuration asks for more.
+    Resume,
+}
+
+/// What stands at the path of a run folder.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing, or an empty folder; nothing has been written.
+    Nothing,
+    /// A run with this configuration that can go on.
+    Unfinished(RunFolder),
+    /// A run with this configuration that is done.
+    Finished(RunFolder, Box<RunResult>),
+}
+
+impl RunFolder {
+    /// Looks at `path` for a run with `config`. Nothing is written but the lock of an existing run.
+    ///
+    /// # Errors
+    /// Where another process is at work there, where it holds another configuration, where it holds an unfinished run
+    /// that is not to be resumed, or where it holds something else.
+    pub fn find(path: &Path, config: &RunConfig, interrupted: Interrupted) -> Result<Found> {
+        if !holds_run(path)? {
+            return Ok(Found::Nothing);
+        }
+        let folder = Self::lock(path)?;
+        let stored = folder.config()?;
+        let longer = interrupted == Interrupted::Resume && config.epochs > stored.epochs;
+        ensure_same(path, &stored, config, longer)?;
+        let done = fs::exists(path.join(DONE)).map_err(Error::io("read", path))?;
+        match (done && !longer, interrupted) {
+            (true, _) => {
+                let result = folder.result()?;
+                Ok(Found::Finished(folder, Box::new(result)))
+            }
+            (false, Interrupted::Refuse) => Err(Error::Unfinished { folder: path.to_owned() }),
+            (false, Interrupted::Resume) => Ok(Found::Unfinished(folder)),
+        }
+    }
+
+    /// Makes the folder, if need be, locks it, and writes the configuration.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or another process was faster.
+    pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        let folder = Self::lock(path)?;
+        if holds_run(path)? {
+            return Err(Error::Unfinished { folder: path.to_owned() });
+        }
+        folder.write_config(config)?;
+        Ok(folder)
+    }
+
+    /// Takes up an unfinished run: the marks of an earlier end go, and `config` may hold more epochs than before.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn reopen(&self, config: &RunConfig) -> Result<()> {
+        for name in [DONE, RESULT] {
+            let path = self.path.join(name);
+            if fs::exists(&path).map_err(Error::io("read", &path))? {
+                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        self.write_config(config)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its checkpoints.
+    pub fn checkpoints(&self) -> Checkpoints {
+        checkpoints(&self.path)
+    }
+
+    /// Its configuration.
+    ///
+    /// # Errors
+    /// Where `config.toml` cannot be read or resolved.
+    pub fn config(&self) -> Result<RunConfig> {
+        stored_config(&self.path)
+    }
+
+    /// Replaces the lines of `metrics.jsonl` by those of `history`: what was written after the checkpoint that a run
+    /// resumes from will be written again.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn reset_metrics(&self, history: &[EpochMetrics]) -> Result<()> {
+        let mut text = String::new();
+        for metrics in history {
+            text += &self.json(METRICS, metrics, serde_json::to_string)?;
+            text.push('\n');
+        }
+        write_durably(&self.path.join(METRICS), text.as_bytes())
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn append_metrics(&self, metrics: &EpochMetrics) -> Result<()> {
+        let path = self.path.join(METRICS);
+        let line = self.json(METRICS, metrics, serde_json::to_string)? + "\n";
+        let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(Error::io("write", &path))
+    }
+
+    /// Writes a JSON file for people and tools.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let text = self.json(name, value, serde_json::to_string_pretty)? + "\n";
+        write_durably(&self.path.join(name), text.as_bytes())
+    }
+
+    /// Writes `result.json`, and then `DONE`.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn finish(&self, result: &RunResult) -> Result<()> {
+        self.write_json(RESULT, result)?;
+        write_durably(&self.path.join(DONE), b"")
+    }
+
+    fn result(&self) -> Result<RunResult> {
+        let path = self.path.join(RESULT);
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path, message: error.to_string() })
+    }
+
+    fn write_config(&self, config: &RunConfig) -> Result<()> {
+        write_durably(&self.path.join(CONFIG), config.to_toml()?.as_bytes())
+    }
+
+    fn json<T>(&self, name: &str, value: T, write: fn(&T) -> serde_json::Result<String>) -> Result<String> {
+        write(&value).map_err(|error| Error::Damaged { path: self.path.join(name), message: error.to_string() })
+    }
+
+    /// Takes the lock, which holds the identity of its process for others to name.
+    fn lock(path: &Path) -> Result<Self> {
+        let file_path = path.join(LOCK);
+        let failed = |error| Error::io("lock", &file_path)(error);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(&file_path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut process = String::new();
+                file.read_to_string(&mut process).map_err(failed)?;
+                return Err(Error::InUse { folder: path.to_owned(), process: process.trim().to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
+            .map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: file })
+    }
+}
+
+/// The configuration of the run in the folder `path`.
+///
+/// # Errors
+/// Where `config.toml` cannot be read or resolved.
+pub fn stored_config(path: &Path) -> Result<RunConfig> {
+    Sources { file: Some(&path.join(CONFIG)), ..Sources::default() }.resolve()
+}
+
+/// The checkpoints of the run in the folder `path`.
+pub fn checkpoints(path: &Path) -> Checkpoints {
+    Checkpoints::new(path.join("checkpoints"))
+}
+
+/// Whether `path` is a folder with a run; an empty or absent folder holds none.
+///
+/// # Errors
+/// Where it is no folder, or holds something else.
+pub fn holds_run(path: &Path) -> Result<bool> {
+    let foreign = |found: &str| Error::Folder {
+        folder: path.to_owned(),
+        found: found.to_owned(),
+        expected: "a run folder, an empty folder, or a new one; choose another --out".to_owned(),
+    };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::io("read", path)(error)),
+        Ok(metadata) if !metadata.is_dir() => return Err(foreign("is no folder")),
+        Ok(_) => {}
+    }
+    if fs::exists(path.join(CONFIG)).map_err(Error::io("read", path))? {
+        return Ok(true);
+    }
+    for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
+        // A start that was killed before it wrote the configuration leaves hidden files alone.
+        let name = entry.map_err(Error::io("list", path))?.file_name();
+        if !name.to_string_lossy().starts_with('.') {
+            return Err(foreign(&format!("holds `{}` and no run", name.to_string_lossy())));
+        }
+    }
+    Ok(false)
+}
+
+/// Fails on the first key in which the run at `path` differs. The folder of the images may be another one: a resume
+/// compares the images themselves.
+fn ensure_same(path: &Path, stored: &RunConfig, requested: &RunConfig, longer: bool) -> Result<()> {
+    let is_sample = |config: &RunConfig| config.data == "sample";
+    let mut but = Vec::new();
+    but.extend(longer.then_some("epochs"));
+    but.extend((is_sample(stored) == is_sample(requested)).then_some("data"));
+    match first_difference(stored, requested, &but)? {
+        None => Ok(()),
+        Some(difference) => Err(Error::OtherConfiguration {
+            folder: path.to_owned(),
+            key: difference.key,
+            stored: difference.first,
+            requested: difference.second,
+        }),
+    }
+}
+
+const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const RESULT: &str = "result.json";
+const DONE: &str = "DONE";
+const LOCK: &str = ".lock";

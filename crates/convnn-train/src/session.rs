@@ -1,0 +1,104 @@
+//! A model with its parameters, ready to train or to evaluate.
+
+use crate::Result;
+use crate::config::RunConfig;
+use crate::metrics::Tally;
+use candle_core::{DType, Device, Tensor};
+use convnn_core::{Parameters, Pass, Streams, ops};
+use convnn_data::{Augmentation, Dataset, Loader, LoaderConfig, Order, Split};
+use convnn_models::{Model, ModelConfig};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A model built from its configuration, with seeded parameters.
+pub struct Session {
+    /// Every random stream of the run.
+    pub streams: Streams,
+    /// The parameters and running statistics.
+    pub parameters: Parameters,
+    /// The model.
+    pub model: Model,
+    config: ModelConfig,
+}
+
+impl Session {
+    /// Builds the model and sends two images of zeros through it, so that whatever cannot work fails here.
+    ///
+    /// # Errors
+    /// Where the configuration does not make a model.
+    pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
+        let streams = Streams::new(seed);
+        let parameters = Parameters::new(&streams, DType::F32, &Device::Cpu);
+        let model = Model::new(config, parameters.builder())?;
+        let side = config.image_size();
+        let images = Tensor::zeros((2, 3, side, side), DType::F32, &Device::Cpu)?;
+        model.forward(&images, &Pass::evaluation())?;
+        Ok(Self { streams, parameters, model, config: config.clone() })
+    }
+
+    /// The parameters and running statistics as tensors, by name.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        self.parameters.all().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect()
+    }
+
+    /// Replaces every parameter and running statistic.
+    ///
+    /// # Errors
+    /// Where one is missing or has another shape.
+    pub fn restore(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(convnn_models::weights::load_into(&self.parameters, tensors)?)
+    }
+
+    /// Batches of training images as `config` wants them.
+    ///
+    /// # Errors
+    /// Where the configuration does not fit the data.
+    pub fn training_loader(&self, data: &Dataset, config: &RunConfig) -> Result<Loader> {
+        let settings = LoaderConfig {
+            order: Order::Shuffled,
+            augmentation: config.augmentation,
+            ..self.loader_config(data, config.batch_size)
+        };
+        self.loader(&data.train, settings)
+    }
+
+    /// Batches of test images in their order.
+    ///
+    /// # Errors
+    /// Where the batch size is 0.
+    pub fn test_loader(&self, data: &Dataset, batch_size: usize) -> Result<Loader> {
+        self.loader(&data.test, self.loader_config(data, batch_size))
+    }
+
+    fn loader_config(&self, data: &Dataset, batch_size: usize) -> LoaderConfig {
+        LoaderConfig {
+            image_size: self.config.image_size(),
+            augmentation: Augmentation::None,
+            ..LoaderConfig::new(data.name, batch_size)
+        }
+    }
+
+    fn loader(&self, split: &Arc<Split>, settings: LoaderConfig) -> Result<Loader> {
+        let streams = self.streams.clone();
+        Ok(Loader::new(Arc::clone(split), settings, Arc::new(move |name: &str| streams.generator(name)))?)
+    }
+
+    /// Loss, top-1 and top-5 over the batches of `loader`; `None` where `go_on`, asked after every batch with the
+    /// sums so far, says no.
+    ///
+    /// # Errors
+    /// Where a batch cannot be read or computed.
+    pub fn evaluate(&self, loader: &Loader, mut go_on: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+        let mut tally = Tally::default();
+        for batch in loader.epoch(0)? {
+            let batch = batch?;
+            let logits = self.model.forward(&batch.images, &Pass::evaluation())?;
+            let loss = f64::from(ops::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
+            tally.add(&logits, &batch.labels, loss)?;
+            if !go_on(&tally) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(tally))
+    }
+}

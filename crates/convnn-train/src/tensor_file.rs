@@ -1,0 +1,120 @@
+//! Safetensors files written as a stream, with their SHA-256.
+//!
+//! The writer of the safetensors crate needs either the whole file in memory or a file that only its owner can read.
+
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// Writes `tensors` (f32) to `path` in the order of their names, synced; returns the SHA-256 of the file.
+///
+/// # Errors
+/// Where the file cannot be written, or a tensor cannot be read.
+pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<String> {
+    let mut tensors: Vec<_> = tensors.iter().collect();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let failed = |error| Error::io("write", path)(error);
+    let file = File::create(path).map_err(failed)?;
+    let mut writer = HashingWriter { inner: BufWriter::with_capacity(1 << 20, file), hasher: Sha256::new() };
+    writer.write_all(&header(&tensors)).map_err(failed)?;
+    let mut bytes = Vec::new();
+    for (_, tensor) in tensors {
+        let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        writer.write_all(&bytes).map_err(failed)?;
+    }
+    let HashingWriter { inner, hasher } = writer;
+    let file = inner.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    Ok(hex(&hasher.finalize()))
+}
+
+/// Reads the tensors of `path` onto the CPU, after checking its SHA-256.
+///
+/// # Errors
+/// [`Error::Damaged`] where the file is not the one that was written.
+pub fn read_verified(path: &Path, sha256: &str) -> Result<BTreeMap<String, Tensor>> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let found = hex(&Sha256::digest(&bytes));
+    if found != sha256 {
+        let message = format!("SHA-256 {found} found, {sha256} expected");
+        return Err(Error::Damaged { path: path.to_owned(), message });
+    }
+    Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?.into_iter().collect())
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The length of the header, and the header: name → dtype, shape and byte range, padded to a multiple of 8.
+fn header(tensors: &[&(String, Tensor)]) -> Vec<u8> {
+    let mut entries = serde_json::Map::new();
+    let mut start = 0;
+    for (name, tensor) in tensors {
+        let end = start + 4 * tensor.elem_count();
+        let entry = serde_json::json!({ "dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, end] });
+        entries.insert(name.clone(), entry);
+        start = end;
+    }
+    let mut text = serde_json::Value::Object(entries).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes(), text.as_slice()].concat()
+}
+
+struct HashingWriter<W> {
+    inner: W,
+    hasher: Sha256,
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_come_back_and_damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.safetensors");
+        let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+        let tensors = [
+            ("b".to_owned(), tensor(&[1.0, -2.5, 3.0, 0.1], &[2, 2])),
+            ("a.weight".to_owned(), tensor(&[f32::MIN_POSITIVE], &[1])),
+        ];
+        let sha256 = write(&path, &tensors).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), 2);
+        let back = read_verified(&path, &sha256).unwrap();
+        for (name, tensor) in &tensors {
+            assert_eq!(back[name].dims(), tensor.dims());
+            let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(&back[name]), values(tensor));
+        }
+        for position in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= 1 << (position % 8);
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(read_verified(&path, &sha256).is_err(), "byte {position}");
+            std::fs::write(&path, &bytes[..position]).unwrap();
+            assert!(read_verified(&path, &sha256).is_err(), "{position} bytes");
+        }
+    }
+}

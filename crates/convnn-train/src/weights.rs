@@ -1,0 +1,77 @@
+//! Trained weights, wherever a run or the hub left them.
+
+use crate::checkpoint::{Checkpoint, STATE};
+use crate::run_folder::{checkpoints, holds_run, stored_config};
+use crate::session::Session;
+use crate::{Error, Result};
+use candle_core::Tensor;
+use convnn_models::ModelConfig;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The parameters and running statistics of a model, with its configuration.
+#[derive(Debug)]
+pub struct Weights {
+    /// The folder they were read from.
+    pub origin: PathBuf,
+    /// The model.
+    pub config: ModelConfig,
+    /// Where the run took its images from, if that is known.
+    pub data: Option<String>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// Reads the newest checkpoint of a run folder, a checkpoint folder, or a weights folder.
+    ///
+    /// # Errors
+    /// Where `path` is none of these, or nothing in it verifies.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.join(STATE).exists() {
+            return Ok(Self::from_checkpoint(Checkpoint::read(path)?));
+        }
+        if path.join("config.json").exists() {
+            let (config, tensors) = convnn_models::weights::load(path)?;
+            return Ok(Self { origin: path.to_owned(), config, data: None, tensors });
+        }
+        let foreign = |found: &str| Error::Folder {
+            folder: path.to_owned(),
+            found: found.to_owned(),
+            expected: "a run folder, a checkpoint folder, or a folder with model.safetensors and config.json"
+                .to_owned(),
+        };
+        if !path.is_dir() {
+            return Err(foreign("is no folder"));
+        }
+        if !path.join("config.toml").exists() || !holds_run(path)? {
+            return Err(foreign("holds no weights"));
+        }
+        // A configuration that cannot be read is the better message where there is no checkpoint either.
+        stored_config(path)?;
+        let (newest, refused) = checkpoints(path).newest()?;
+        for line in &refused {
+            tracing::warn!("{line}");
+        }
+        newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no checkpoint that verifies"))
+    }
+
+    /// The model with these weights.
+    ///
+    /// # Errors
+    /// Where names or shapes are not those of the model.
+    pub fn session(&self) -> Result<Session> {
+        let session = Session::new(&self.config, 0)?;
+        session.restore(&self.tensors)?;
+        Ok(session)
+    }
+
+    fn from_checkpoint(checkpoint: Checkpoint) -> Self {
+        let config = checkpoint.state.config;
+        Self {
+            origin: checkpoint.folder,
+            data: Some(config.data).filter(|data| data != "search"),
+            config: config.model,
+            tensors: checkpoint.model,
+        }
+    }
+}

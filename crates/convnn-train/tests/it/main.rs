@@ -1,0 +1,11 @@
+//! Integration tests of the trainer: the real binary on the embedded sample, and the engine in this process.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod checkpoints;
+mod command;
+mod config;
+mod interruption;
+mod learning;
+mod reproducibility;
