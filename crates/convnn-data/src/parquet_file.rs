@@ -90,7 +90,7 @@ fn column<T: DataType>(group: &dyn RowGroupReader, title: &str) -> Result<Vec<T:
     };
     let values = read().map_err(|error| format!("column {title}: {error}"))?;
     if values.len() != rows {
-        return Err(format!("column {title} has {} values in {rows} rows", values.len()));
+        return Err(format!("column {title} holds {} of {rows} values", values.len()));
     }
     Ok(values)
 }

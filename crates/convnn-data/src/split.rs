@@ -161,7 +161,8 @@ mod tests {
         assert_eq!(tensor.dims(), [1, CHANNELS, SIDE, SIDE]);
         let red = tensor.get(0).unwrap().get(0).unwrap();
         let red = red.to_vec2::<f32>().unwrap();
-        assert_eq!((red[0][1], red[1][0], red[0][0]), (1., 0.2, 0.));
+        // Candle divides by multiplying with the reciprocal.
+        assert_eq!((red[0][1], red[1][0], red[0][0]), (1., 51. * (1. / 255.), 0.));
         let labels = split.label_tensor().unwrap().to_vec1::<u32>().unwrap();
         assert_eq!(labels, [7]);
     }

@@ -1,0 +1,218 @@
+use std::sync::Arc;
+
+use convnn_data::{
+    Augmentation, Batch, Dataset, DatasetName, Error, IMAGE, Labels, Loader, LoaderConfig, Normalization, Order,
+    Resizer, Split, Streams,
+};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+fn streams(seed: u64) -> Streams {
+    Arc::new(move |name| {
+        let hash = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        ChaCha8Rng::seed_from_u64(name.bytes().fold(seed ^ 0xcbf2_9ce4_8422_2325, hash))
+    })
+}
+
+/// Eleven images of the sample.
+fn split() -> Arc<Split> {
+    Arc::new(Dataset::sample().train.first(11))
+}
+
+fn config(batch_size: usize) -> LoaderConfig {
+    LoaderConfig::new(DatasetName::Cifar10, batch_size)
+}
+
+fn augmented(batch_size: usize) -> LoaderConfig {
+    LoaderConfig { order: Order::Shuffled, augmentation: Augmentation::CropFlip, ..config(batch_size) }
+}
+
+fn loader(config: LoaderConfig) -> Loader {
+    Loader::new(split(), config, streams(42)).unwrap()
+}
+
+fn pixels(batch: &Batch) -> Vec<f32> {
+    batch.images.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Pixels and labels of the rest of an epoch, batch after batch.
+fn contents(batches: impl Iterator<Item = convnn_data::Result<Batch>>) -> Vec<(Vec<f32>, Vec<u32>)> {
+    batches.map(|batch| batch.unwrap()).map(|batch| (pixels(&batch), batch.labels.to_vec1().unwrap())).collect()
+}
+
+/// The same, without the borders of the batches.
+fn images(loader: &Loader, epoch: u64) -> (Vec<f32>, Vec<u32>) {
+    let (pixels, labels): (Vec<_>, Vec<_>) = contents(loader.epoch(epoch).unwrap()).into_iter().unzip();
+    (pixels.concat(), labels.concat())
+}
+
+#[test]
+fn an_epoch_holds_every_image_in_order_and_ends_with_a_smaller_batch() {
+    let loader = loader(config(4));
+    assert_eq!((loader.images(), loader.batches()), (11, 3));
+    let batches = loader.epoch(0).unwrap();
+    assert_eq!(batches.len(), 3);
+    let batches: Vec<Batch> = batches.map(|batch| batch.unwrap()).collect();
+    let shapes: Vec<_> = batches.iter().map(|batch| batch.images.dims().to_vec()).collect();
+    assert_eq!(shapes, [[4, 3, 32, 32], [4, 3, 32, 32], [3, 3, 32, 32]]);
+    let numbers: Vec<_> = batches.iter().map(|batch| batch.number).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+    let labels: Vec<u32> = batches.iter().flat_map(|batch| batch.labels.to_vec1().unwrap()).collect();
+    let expected = split().labels(Labels::Fine).unwrap().iter().map(|&label| label.into()).collect::<Vec<u32>>();
+    assert_eq!(labels, expected);
+}
+
+#[test]
+fn pixels_are_normalised_by_channel() {
+    let pixels = images(&loader(config(11)), 0).0;
+    let split = split();
+    let normalization = Normalization::of(DatasetName::Cifar10);
+    for (i, (&pixel, &byte)) in pixels.iter().zip(split.images()).enumerate() {
+        let channel = i / 1024 % 3;
+        let expected = (f32::from(byte) / 255. - normalization.mean[channel]) / normalization.sd[channel];
+        assert_eq!(pixel, expected, "element {i}");
+    }
+    assert_eq!(pixels.len(), 11 * IMAGE);
+}
+
+#[test]
+fn a_shuffled_epoch_is_a_permutation_that_changes_with_the_epoch_and_the_seed() {
+    let shuffled = LoaderConfig { order: Order::Shuffled, ..config(4) };
+    // Images are told apart by their pixels.
+    let order = |seed: u64, epoch: u64| {
+        let split = split();
+        let loader = Loader::new(Arc::clone(&split), shuffled.clone(), streams(seed)).unwrap();
+        let table = images(&Loader::new(split, config(11), streams(0)).unwrap(), 0).0;
+        let find = |image: &[f32]| table.chunks_exact(IMAGE).position(|other| other == image).unwrap();
+        images(&loader, epoch).0.chunks_exact(IMAGE).map(find).collect::<Vec<_>>()
+    };
+    let first = order(1, 0);
+    let mut sorted = first.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..11).collect::<Vec<_>>());
+    assert_eq!(order(1, 0), first);
+    assert_ne!(order(1, 1), first);
+    assert_ne!(order(2, 0), first);
+}
+
+#[test]
+fn labels_stay_with_their_images() {
+    let (pixels, labels) = images(&loader(LoaderConfig { order: Order::Shuffled, ..config(3) }), 5);
+    let (all_pixels, all_labels) = images(&loader(config(11)), 0);
+    for (image, label) in pixels.chunks_exact(IMAGE).zip(labels) {
+        let index = all_pixels.chunks_exact(IMAGE).position(|other| other == image).unwrap();
+        assert_eq!(label, all_labels[index]);
+    }
+}
+
+#[test]
+fn an_epoch_entered_in_its_middle_goes_on_as_the_whole_one() {
+    for (config, batches) in [(augmented(4), 3), (augmented(1), 11), (augmented(20), 1)] {
+        let loader = loader(config);
+        let whole = contents(loader.epoch(7).unwrap());
+        assert_eq!(whole.len(), batches);
+        for first in 0..=batches {
+            let rest = loader.epoch_from(7, first).unwrap();
+            assert_eq!(rest.len(), batches - first);
+            assert_eq!(contents(rest), whole[first..], "from batch {first}");
+        }
+    }
+}
+
+#[test]
+fn an_image_is_augmented_alike_in_batches_of_any_size() {
+    let whole = images(&loader(augmented(11)), 3);
+    for batch_size in [1, 4, 64] {
+        assert_eq!(images(&loader(augmented(batch_size)), 3), whole, "batches of {batch_size}");
+    }
+}
+
+#[test]
+fn augmentation_changes_with_the_epoch_and_not_otherwise() {
+    let augmented = LoaderConfig { augmentation: Augmentation::CropFlip, ..config(11) };
+    let loader = loader(augmented);
+    let first = images(&loader, 0);
+    assert_eq!(images(&loader, 0), first);
+    let second = images(&loader, 1);
+    assert_eq!(first.1, second.1, "the order is sequential");
+    let pairs = first.0.chunks_exact(IMAGE).zip(second.0.chunks_exact(IMAGE));
+    let changed = pairs.filter(|(first, second)| first != second).count();
+    // An image stays as it is with probability 1 in 162.
+    assert!(changed >= 10, "{changed} of 11 images changed");
+}
+
+#[test]
+fn images_are_resized_after_the_augmentation() {
+    let size = 48;
+    let resized = LoaderConfig { image_size: size, normalization: Normalization::NONE, ..config(5) };
+    let (pixels, _) = images(&loader(resized), 0);
+    let resizer = Resizer::new(32, size);
+    assert_eq!(resizer.size(), size);
+    let split = split();
+    let mut expected = vec![0; 3 * size * size];
+    for (index, image) in pixels.chunks_exact(3 * size * size).enumerate() {
+        resizer.resize(split.image(index), &mut expected);
+        let equal = image.iter().zip(&expected).all(|(&pixel, &byte)| pixel == f32::from(byte) / 255.);
+        assert!(equal, "image {index}");
+    }
+    assert_eq!(pixels.len(), 11 * 3 * size * size);
+}
+
+#[test]
+fn coarse_labels_are_given_where_they_are_asked_for() {
+    let split = Arc::new(Split::new(vec![0; 2 * IMAGE], vec![70, 80], Some(vec![7, 8])).unwrap());
+    let labels = |labels: Labels| {
+        let config = LoaderConfig { labels, ..LoaderConfig::new(DatasetName::Cifar100, 2) };
+        images(&Loader::new(Arc::clone(&split), config, streams(0)).unwrap(), 0).1
+    };
+    assert_eq!(labels(Labels::Fine), [70, 80]);
+    assert_eq!(labels(Labels::Coarse), [7, 8]);
+}
+
+#[test]
+fn dropping_an_unfinished_epoch_stops_its_thread() {
+    let split = split();
+    let loader = Loader::new(Arc::clone(&split), config(1), streams(0)).unwrap();
+    let mut batches = loader.epoch(0).unwrap();
+    batches.next().unwrap().unwrap();
+    // The thread is about to block on the full channel, or does; it holds the loader's plan and with it the split.
+    drop(loader);
+    assert_eq!(Arc::strong_count(&split), 2);
+    drop(batches);
+    assert_eq!(Arc::strong_count(&split), 1, "the thread has ended");
+}
+
+#[test]
+fn a_panic_of_the_thread_does_not_look_like_the_end_of_the_epoch() {
+    let failing: Streams = Arc::new(|name| {
+        assert!(!name.starts_with("augment/"), "no such stream");
+        ChaCha8Rng::seed_from_u64(0)
+    });
+    let loader = Loader::new(split(), augmented(4), failing).unwrap();
+    let mut batches = loader.epoch(0).unwrap();
+    let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| batches.next().is_none()));
+    let panic = *next.unwrap_err().downcast::<&str>().unwrap();
+    assert_eq!(panic, "no such stream");
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused() {
+    let error = |split: &Arc<Split>, config: LoaderConfig| {
+        let loader = Loader::new(Arc::clone(split), config, streams(0));
+        loader.err().unwrap().to_string()
+    };
+    let split = split();
+    assert_eq!(error(&split, config(0)), "batch size 0; expected at least 1");
+    for image_size in [0, 5000] {
+        let config = LoaderConfig { image_size, ..config(1) };
+        let expected = format!("image size {image_size}; expected 1 to 4096 pixels");
+        assert_eq!(error(&split, config), expected);
+    }
+    let coarse = LoaderConfig { labels: Labels::Coarse, ..config(1) };
+    assert_eq!(error(&split, coarse), "coarse labels were asked for, but this data set has none; expected fine labels");
+    let empty = Arc::new(split.first(0));
+    assert_eq!(error(&empty, config(1)), "no images to load: the split is empty");
+    let past = loader(config(4)).epoch_from(0, 4).unwrap_err();
+    assert!(matches!(past, Error::BatchPastEnd { batch: 4, batches: 3 }));
+    assert_eq!(past.to_string(), "batch 4 was asked for, but an epoch has 3 batches");
+}

@@ -1,0 +1,16 @@
+//! Tests of convnn-data through its public functions.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(all(feature = "candle-datasets", feature = "hub"))]
+mod candle;
+#[cfg(feature = "hub")]
+mod hub;
+mod loader;
+#[cfg(feature = "hub")]
+mod parquet_fixture;
+mod sample;
+#[cfg(feature = "hub")]
+mod server;
+
+/// The first test image of CIFAR-10, a cat, (3, 32, 32), as it stands in the official file.
+const CAT: &[u8] = include_bytes!("../golden/first_test_image.bin");
