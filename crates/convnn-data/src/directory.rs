@@ -210,8 +210,8 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
         return Err(Error::Checksum {
             file: path.to_owned(),
             algorithm: "MD5",
-            found,
-            expected: file.md5.to_owned(),
+            found: found.into(),
+            expected: file.md5.into(),
             remedy: format!("get it again with `{}`", command()),
         });
     }

@@ -118,9 +118,9 @@ pub enum Error {
         /// "MD5" or "SHA-256".
         algorithm: &'static str,
         /// Checksum of the file.
-        found: String,
+        found: Box<str>,
         /// The published checksum.
-        expected: String,
+        expected: Box<str>,
         /// What to do.
         remedy: String,
     },
@@ -130,11 +130,9 @@ pub enum Error {
     NotInSample(DatasetName),
 
     /// A file of the hub that could not be fetched.
-    #[error("{repository}/{file} could not be fetched from {endpoint}: {reason}")]
+    #[error("{file} could not be fetched from {endpoint}: {reason}")]
     Hub {
-        /// The repository on the hub.
-        repository: String,
-        /// The file in the repository.
+        /// The file, after the name of its repository.
         file: String,
         /// Address of the hub.
         endpoint: String,
@@ -146,30 +144,30 @@ pub enum Error {
 
     /// A file of the hub that is not in the cache, and the network is not to be used.
     #[error(
-        "{repository}/{file} is not in the hub cache {} and the hub is switched off (HF_HUB_OFFLINE)",
+        "{file} is not in the hub cache {} and the hub is switched off (HF_HUB_OFFLINE)",
         cache.display()
     )]
     HubOffline {
-        /// The repository on the hub.
-        repository: String,
-        /// The file in the repository.
+        /// The file, after the name of its repository.
         file: String,
         /// The cache folder.
         cache: PathBuf,
     },
 
     /// A parquet file that cannot be read as images and labels.
-    #[error("{}: {reason}; remove the file to have it fetched again", file.display())]
+    #[error("{}: {reason}; {remedy}", file.display())]
     Parquet {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
 
     /// An image of a parquet file that cannot be decoded.
     #[error(
-        "{}: the image of row {row} is damaged ({reason}); remove the file to have it fetched again",
+        "{}: the image of row {row} is damaged ({reason}); {remedy}",
         file.display()
     )]
     Picture {
@@ -179,6 +177,8 @@ pub enum Error {
         row: usize,
         /// What is wrong with it.
         reason: String,
+        /// What to do.
+        remedy: String,
     },
 
     /// Images and labels that do not belong together.

@@ -56,8 +56,8 @@ pub(crate) fn open(name: DatasetName, config: &HubConfig) -> Result<Dataset> {
     let hub = Hub::new(name, config)?;
     let (train, commit) = hub.file("train")?;
     let (test, _) = hub.file("test")?;
-    let train = parquet_file::read(name, &train)?;
-    let test = parquet_file::read(name, &test)?;
+    let train = parquet_file::read(name, &train, &remedy(&train))?;
+    let test = parquet_file::read(name, &test, &remedy(&test))?;
     let origin = format!("hub dataset {} at {commit}", hub.repository.repo_path());
     Ok(Dataset::new(name, train, test, origin))
 }
@@ -80,26 +80,26 @@ impl<'a> Hub<'a> {
         if let Some(token) = &config.token {
             client = client.token(token);
         }
-        let client: HFClientSync =
-            client.build_sync().map_err(|error| failure(config, &format!("uoft-cs/{repository}"), folder, error))?;
+        let failed = |error| failure(config, &format!("uoft-cs/{repository}"), error);
+        let client: HFClientSync = client.build_sync().map_err(failed)?;
         Ok(Self { config, repository: client.dataset("uoft-cs", repository), folder })
     }
 
     /// The parquet file of a split in the cache, and the commit it belongs to.
     fn file(&self, split: &str) -> Result<(PathBuf, String)> {
-        let file = format!("{}/{split}-00000-of-00001.parquet", self.folder);
-        let repository = self.repository.repo_path();
-        let download = self.repository.download_file().filename(file.as_str());
-        let failed = |error| failure(self.config, &repository, &file, error);
+        let path = format!("{}/{split}-00000-of-00001.parquet", self.folder);
+        let download = self.repository.download_file().filename(path.as_str());
+        let file = format!("{}/{path}", self.repository.repo_path());
+        let failed = |error| failure(self.config, &file, error);
         // The data sets never change, so a file in the cache is taken without asking the hub.
         let cached = download.clone().local_files_only(true).send();
         let path = match cached {
             Ok(path) => path,
             Err(HFError::LocalEntryNotFound { .. } | HFError::EntryNotFound { .. }) => {
                 if self.config.offline {
-                    return Err(Error::HubOffline { repository, file, cache: self.config.cache.clone() });
+                    return Err(Error::HubOffline { file, cache: self.config.cache.clone() });
                 }
-                tracing::info!("fetching {repository}/{file} from {}", self.config.endpoint);
+                tracing::info!("fetching {file} from {}", self.config.endpoint);
                 download.clone().send().map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
@@ -136,10 +136,16 @@ fn check(path: &Path) -> Result<()> {
     Err(Error::Checksum {
         file: path.to_owned(),
         algorithm: "SHA-256",
-        found,
-        expected: expected.to_owned(),
-        remedy: "remove it to have it fetched again".to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+        remedy: remedy(path),
     })
+}
+
+/// How to get a file of the cache once more: links, blobs and notes of its repository belong together.
+fn remedy(path: &Path) -> String {
+    let repository = path.ancestors().nth(4).unwrap_or(path);
+    format!("remove '{}' to have it fetched again", repository.display())
 }
 
 /// Takes a damaged download out of the cache, which other tools share.
@@ -157,7 +163,7 @@ fn commit(path: &Path) -> String {
 }
 
 /// An error of the client with all its causes in one line.
-fn failure(config: &HubConfig, repository: &str, file: &str, error: HFError) -> Error {
+fn failure(config: &HubConfig, file: &str, error: HFError) -> Error {
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -168,11 +174,5 @@ fn failure(config: &HubConfig, repository: &str, file: &str, error: HFError) -> 
         }
         cause = inner.source();
     }
-    Error::Hub {
-        repository: repository.to_owned(),
-        file: file.to_owned(),
-        endpoint: config.endpoint.clone(),
-        reason,
-        source: Box::new(error),
-    }
+    Error::Hub { file: file.to_owned(), endpoint: config.endpoint.clone(), reason, source: Box::new(error) }
 }

@@ -26,9 +26,9 @@ fn label_columns(name: DatasetName) -> &'static [(Labels, &'static str)] {
     }
 }
 
-/// Reads all rows; every image is decoded and every label checked.
-pub(crate) fn read(name: DatasetName, path: &Path) -> Result<Split> {
-    let damaged = |reason: String| Error::Parquet { file: path.to_owned(), reason };
+/// Reads all rows; every image is decoded and every label checked. `remedy` says what to do about a damaged file.
+pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split> {
+    let damaged = |reason: String| Error::Parquet { file: path.to_owned(), reason, remedy: remedy.to_owned() };
     let file = File::open(path).map_err(Error::io(path))?;
     let reader = SerializedFileReader::new(file).map_err(|error| damaged(error.to_string()))?;
     let columns = label_columns(name);
@@ -42,6 +42,7 @@ pub(crate) fn read(name: DatasetName, path: &Path) -> Result<Split> {
                 file: path.to_owned(),
                 row: first_row + i,
                 reason,
+                remedy: remedy.to_owned(),
             })?;
         }
         for (&(kind, title), labels) in columns.iter().zip(&mut labels) {
@@ -54,7 +55,7 @@ pub(crate) fn read(name: DatasetName, path: &Path) -> Result<Split> {
                     kind: kind.word(),
                     found,
                     last: classes - 1,
-                    remedy: "remove it to have it fetched again".to_owned(),
+                    remedy: remedy.to_owned(),
                 })?);
             }
         }

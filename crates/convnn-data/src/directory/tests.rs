@@ -277,7 +277,7 @@ fn files_of_the_right_size_with_other_contents_are_refused_by_their_published_su
         panic!("{error}");
     };
     assert_eq!(file, folder.path().join("data_batch_1.bin"));
-    assert_eq!(expected, "5dd7e06a14cb22eb9f671a540d1b7c25");
+    assert_eq!(&*expected, "5dd7e06a14cb22eb9f671a540d1b7c25");
 
     fs::write(folder.path().join("data_batch_4.bin"), b"").unwrap();
     let verdicts = verify(DatasetName::Cifar10, folder.path()).unwrap();
