@@ -90,7 +90,7 @@ impl Panel {
         let lines = family.rows.iter().zip(COLOURS.iter().cycle());
         let (title, y_label) = match figure {
             Figure::TestTop1 => ("test top-1", "test top-1 (%)"),
-            Figure::TrainLoss => ("training loss", "training loss (mean cross entropy)"),
+            Figure::TrainLoss => ("training loss", "training loss"),
         };
         let model = &family.family.published_model;
         Self {

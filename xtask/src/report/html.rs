@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{self, Figure, Place};
 use super::markdown::published_difference;
-use super::table::{DAGGER, Origin, Table, published_heading};
+use super::table::{DAGGER, Origin, Table, published_note};
 use super::{environment, verdict};
 use crate::summary::{FamilySummary, Summary};
 
@@ -50,8 +50,9 @@ fn family(family: &FamilySummary) -> Result<Markup> {
             p { (about.about) }
             (table(family))
             p.small {
-                "Test top-1 is that of the final epoch. Published: " (about.source)
-                ". Not comparable with ours in size or training. " (DAGGER)
+                "Accuracies are of the final epoch unless the heading says otherwise. "
+                span.published { (published_note(family)) }
+                "; source: " (about.source) ". " (DAGGER)
             }
             div.charts {
                 figure { (PreEscaped(top1)) }
@@ -64,7 +65,6 @@ fn family(family: &FamilySummary) -> Result<Markup> {
 
 fn table(family: &FamilySummary) -> Markup {
     let table = Table::new(family);
-    let of = |origin| table.columns.iter().filter(|column| column.origin == origin).count();
     let class = |c: usize| match table.columns[c].origin {
         Origin::Ours => None,
         Origin::Published => Some("published"),
@@ -74,13 +74,11 @@ fn table(family: &FamilySummary) -> Markup {
             table {
                 thead {
                     tr {
-                        th {}
-                        th colspan=(of(Origin::Ours) - 1) { "ours" }
-                        th.published colspan=(of(Origin::Published)) { (published_heading(family)) }
-                    }
-                    tr {
                         @for (c, column) in table.columns.iter().enumerate() {
-                            th class=[class(c)] { (column.heading) }
+                            th class=[class(c)] {
+                                @if column.origin == Origin::Published { "published" br; }
+                                (column.heading)
+                            }
                         }
                     }
                 }

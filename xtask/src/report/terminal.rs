@@ -1,6 +1,6 @@
 //! The tables as aligned text.
 
-use super::table::{Origin, Table, published_heading};
+use super::table::{Origin, Table, published_note};
 use super::verdict;
 use crate::summary::{FamilySummary, Summary};
 
@@ -10,7 +10,7 @@ pub fn tables(summary: &Summary) -> String {
     for family in &summary.families {
         text += &format!("\n{}\n", family.family.title);
         text += &aligned(family);
-        for (claim, found) in &family.verdicts {
+        for (claim, found) in family.verdicts.iter().filter(|_| summary.preset.verdicts) {
             let (word, figures) = verdict(found);
             text += &format!("  {word}: {} ({figures})\n", claim.text);
         }
@@ -42,5 +42,5 @@ fn aligned(family: &FamilySummary) -> String {
             text += &format!("  {}\n", "─".repeat(rule));
         }
     }
-    text + &format!("  * {}\n", published_heading(family))
+    text + &format!("  * {}\n", published_note(family))
 }

@@ -76,7 +76,7 @@ fn every_run_is_carried_out_once_and_reported() {
             "12.50",
             "123,456",
             "81.27",
-            "* published, full-size VGG-11, 150 epochs",
+            "* published: full-size VGG-11, 150 epochs",
             "report:",
         ],
     );
@@ -93,8 +93,8 @@ fn the_reports_mark_whose_numbers_they_show() {
     let bench = Bench::new();
     assert_eq!(bench.run(&["--seeds", "2"]).status.code(), Some(0));
     let markdown = bench.read("report.md");
-    assert_says(&markdown, &["| half and half (ratio 0.5) | 2 of 2 | 12.50 ± 0.00 |", "| *81.27* |"]);
-    assert_says(&markdown, &["published, full-size ViT-Tiny, 150 epochs", "convnn train --preset vit_compact_random"]);
+    assert_says(&markdown, &["| half and half (ratio 0.5) | 2 of 2 | 12.50 ± 0.00 | *81.27* |"]);
+    assert_says(&markdown, &["published: full-size ViT-Tiny, 150 epochs", "convnn train --preset vit_compact_random"]);
     let page = bench.read("report.html");
     assert_eq!(page.matches("<svg role=\"img\"").count(), 4, "two charts a family");
     assert_says(&page, &["dashed: published, full-size VGG-11", "prefers-color-scheme: dark"]);
