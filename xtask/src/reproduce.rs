@@ -116,7 +116,7 @@ impl Args {
                 State::Done => {
                     match trainer.verify(run, &folder).and_then(|()| Record::read(&folder, run)) {
                         Ok(record) => say(format_args!("{position}: already done, {}", top1(&record))),
-                        Err(error) => tally.failed(&position, &folder, &format!("{error:#}")),
+                        Err(error) => tally.add_failure(&position, &folder, &format!("{error:#}")),
                     }
                     continue;
                 }
@@ -130,10 +130,10 @@ impl Args {
                         let seconds = started.elapsed().as_secs();
                         say(format_args!("{position}: done in {seconds} s, {}", top1(&record)));
                     }
-                    Err(error) => tally.failed(&position, &folder, &format!("{error:#}")),
+                    Err(error) => tally.add_failure(&position, &folder, &format!("{error:#}")),
                 },
                 Outcome::Failed { why, bad_input } => {
-                    tally.failed(&position, &folder, &why);
+                    tally.add_failure(&position, &folder, &why);
                     tally.bad_input += usize::from(bad_input);
                 }
                 Outcome::Interrupted => {
@@ -182,7 +182,7 @@ struct Tally {
 }
 
 impl Tally {
-    fn failed(&mut self, position: &str, folder: &Path, why: &str) {
+    fn add_failure(&mut self, position: &str, folder: &Path, why: &str) {
         self.failed += 1;
         say(format_args!("{position}: failed in {}:", shown(folder)));
         for line in why.lines() {
@@ -201,7 +201,7 @@ impl Tally {
 
 fn show_plan(plan: &Plan, selected: &[&Run], out: &Path) {
     say(format_args!("{}: {}", plan.name, plan.preset.summary));
-    say(format_args!("{} runs in {}:", selected.len(), shown(out)));
+    say(format_args!("runs in {}:", shown(out)));
     for run in selected {
         let state = match State::of(&run.folder(out)) {
             State::New => "new",

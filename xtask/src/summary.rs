@@ -1,6 +1,6 @@
 //! What the runs of a row say together, and what two rows say about a claim.
 
-use crate::experiment::{Claim, Family, Preset, Row};
+use crate::experiment::{Claim, Family, Preset, Row, Training};
 use crate::plan::Plan;
 use crate::run_folder::{Record, RunResult};
 
@@ -18,6 +18,8 @@ pub struct Summary<'a> {
 pub struct FamilySummary<'a> {
     /// The family.
     pub family: &'a Family,
+    /// How we trained it.
+    pub training: &'a Training,
     /// The rows in order, those without a finished run too.
     pub rows: Vec<RowSummary<'a>>,
     /// The claims in order.
@@ -68,10 +70,11 @@ pub struct Difference {
 impl<'a> Summary<'a> {
     /// Sorts `records` into the rows of `plan`.
     pub fn new(plan: &Plan<'a>, records: &'a [Record]) -> Self {
-        let families = plan.families().into_iter().map(|family| {
+        let families = plan.families().into_iter().filter_map(|family| {
+            let training = family.presets.get(plan.name)?;
             let rows: Vec<_> = family.rows.iter().map(|row| row_summary(plan, family, row, records)).collect();
             let verdicts = family.claims.iter().map(|claim| (claim, judge(claim, &rows, plan.preset)));
-            FamilySummary { family, verdicts: verdicts.collect(), rows }
+            Some(FamilySummary { family, training, verdicts: verdicts.collect(), rows })
         });
         Self { name: plan.name, preset: plan.preset, families: families.collect() }
     }

@@ -94,10 +94,10 @@ impl Panel {
         };
         let model = &family.family.published_model;
         Self {
-            title: format!("{}: {title}", family.family.title.split(':').next().unwrap_or_default()),
+            title: format!("{}: {title}", family.training.base),
             y_label,
             lines: lines.map(|(row, colour)| Line::new(row, *colour, figure)).collect(),
-            published_label: format!("dashed: published, full-size {model}, full CIFAR-10"),
+            published_label: format!("dashed: published, full-size {model}, its first epochs"),
         }
     }
 

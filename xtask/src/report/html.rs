@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::chart::{self, Figure, Place};
 use super::markdown::published_difference;
-use super::table::{DAGGER, Origin, Table, published_note};
+use super::table::{DAGGER, Origin, Table, published_note, training_note};
 use super::{environment, verdict};
 use crate::summary::{FamilySummary, Summary};
 
@@ -50,7 +50,7 @@ fn family(family: &FamilySummary) -> Result<Markup> {
             p { (about.about) }
             (table(family))
             p.small {
-                "Accuracies are of the final epoch unless the heading says otherwise. "
+                (training_note(family)) ". "
                 span.published { (published_note(family)) }
                 "; source: " (about.source) ". " (DAGGER)
             }

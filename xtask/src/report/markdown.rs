@@ -1,6 +1,6 @@
 //! The report in Markdown.
 
-use super::table::{DAGGER, Origin, Table, published_note};
+use super::table::{DAGGER, Origin, Table, published_note, training_note};
 use super::{environment, verdict};
 use crate::summary::{FamilySummary, Summary};
 
@@ -26,10 +26,7 @@ pub fn section(family: &FamilySummary) -> String {
     let about = family.family;
     let mut text = format!("\n## {}\n\n{}\n\n", about.title, about.about);
     text += &table(&Table::new(family));
-    text += &format!(
-        "\nAccuracies are of the final epoch unless the heading says otherwise. *{}*; ",
-        published_note(family)
-    );
+    text += &format!("\n{}. *{}*; ", training_note(family), published_note(family));
     text += &format!("source: {}. {DAGGER}\n", about.source);
     if !family.verdicts.is_empty() {
         text += "\n| claim of the paper | published | here | |\n|---|---|---|---|\n";

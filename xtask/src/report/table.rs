@@ -1,6 +1,7 @@
 //! The table of a family, for every format.
 
 use super::{grouped, with_spread};
+use crate::experiment::{Data, Training};
 use crate::summary::{FamilySummary, RowSummary};
 
 /// A table of text cells.
@@ -58,6 +59,19 @@ impl Table {
         let columns = COLUMNS.iter().map(|&(heading, origin, detail, _)| Column { heading, origin, detail });
         Self { columns: columns.collect(), rows: family.rows.iter().map(cells).collect() }
     }
+}
+
+/// How we trained a family.
+pub fn training_note(family: &FamilySummary) -> String {
+    let Training { base, data, epochs, .. } = family.training;
+    let data = match data {
+        Data::Sample => "the embedded sample of CIFAR-10",
+        Data::Cifar10 => "the full CIFAR-10",
+        Data::Cifar100 => "the full CIFAR-100",
+    };
+    format!(
+        "Ours: {base} on {data}, {epochs} epochs; accuracies are of the final epoch unless the heading says otherwise"
+    )
 }
 
 /// What the published columns hold.
