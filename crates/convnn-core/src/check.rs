@@ -9,12 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 ///
 /// # Errors
 /// A line that names `label`, the worst index and both values.
-pub fn compare(
-    label: &str,
-    actual: &Tensor,
-    expected: &Tensor,
-    tolerance: f64,
-) -> std::result::Result<f64, String> {
+pub fn compare(label: &str, actual: &Tensor, expected: &Tensor, tolerance: f64) -> std::result::Result<f64, String> {
     if actual.dims() != expected.dims() {
         return Err(format!("{label}: shape {:?}, expected {:?}", actual.dims(), expected.dims()));
     }
@@ -63,7 +58,8 @@ pub fn gradients(
     let weighed = || -> Result<Tensor> {
         let y = f()?;
         let n = y.elem_count();
-        let weights: Vec<f64> = (0..n).map(|i| ((i as f64 + 1.0) * 0.618_033_988_749_895).fract() * 2.0 - 0.7).collect();
+        let weights: Vec<f64> =
+            (0..n).map(|i| ((i as f64 + 1.0) * 0.618_033_988_749_895).fract() * 2.0 - 0.7).collect();
         let weights = Tensor::from_vec(weights, n, y.device())?;
         Ok((y.flatten_all()? * weights)?.sum_all()?)
     };
@@ -71,10 +67,15 @@ pub fn gradients(
     let grads = weighed().and_then(|y| crate::backward(&y)).map_err(fail)?;
     let mut worst = 0f64;
     for (which, input) in inputs.iter().enumerate() {
-        let gradient = grads.get(input.as_tensor()).ok_or_else(|| format!("{label}: input {which} gets no gradient"))?;
+        let gradient =
+            grads.get(input.as_tensor()).ok_or_else(|| format!("{label}: input {which} gets no gradient"))?;
         let analytic = values(label, gradient)?;
         if gradient.dims() != input.dims() {
-            return Err(format!("{label}: gradient of input {which} has shape {:?}, not {:?}", gradient.dims(), input.dims()));
+            return Err(format!(
+                "{label}: gradient of input {which} has shape {:?}, not {:?}",
+                gradient.dims(),
+                input.dims()
+            ));
         }
         let start = values(label, input)?;
         let scale = analytic.iter().fold(1f64, |m, v| m.max(v.abs()));

@@ -46,20 +46,18 @@ pub enum Values {
 
 /// Which tokens may be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Candidates {
     /// Every token, the zero tokens of the padding included.
     #[default]
     All,
     /// `n` of those, drawn without replacement once a forward pass.
-    #[serde(deny_unknown_fields)]
     Random {
         /// Number of candidates.
         n: usize,
     },
     /// A regular n×n lattice over the unpadded map (n positions on a sequence).
-    #[serde(deny_unknown_fields)]
     Spatial {
         /// Candidates along each axis.
         n: usize,

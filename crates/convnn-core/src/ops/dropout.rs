@@ -6,7 +6,7 @@ use super::{
     simd::kernel,
 };
 use crate::{Error, Generator, Result};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
 use rand_core::Rng;
 use std::mem::MaybeUninit;
 
@@ -146,7 +146,7 @@ mod tests {
         Streams, check,
         ops::testing::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     fn generator(seed: u64) -> Generator {
         Streams::new(seed).generator("dropout/0/test")

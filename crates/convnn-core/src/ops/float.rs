@@ -80,7 +80,7 @@ impl Float for f32 {
             .fma::<FMA>(r, 8.333_452e-3)
             .fma::<FMA>(r, 4.166_579_6e-2)
             .fma::<FMA>(r, 1.666_666_5e-1)
-            .fma::<FMA>(r, 5.000_000_1e-1)
+            .fma::<FMA>(r, 0.5)
             .fma::<FMA>(r * r, r)
             + 1.0;
         // 2ⁿ⁻¹ and a doubling, since 2¹²⁸ is no f32.

@@ -90,7 +90,7 @@ impl CustomOp1 for MaxPool {
         with_float!(x.dtype(), T => {
             let x = cpu_values::<T>(x, layout)?;
             let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
-                let first = if output == 0 { 0 } else { start / output * input };
+                let first = start / output.max(1) * input;
                 forward(&x[first..], y, self.grid, channels);
             };
             // SAFETY: `forward` writes every element.
@@ -107,7 +107,7 @@ impl CustomOp1 for MaxPool {
         with_float!(x.dtype(), T => {
             let (x_values, dy) = (values::<T>(&x_storage, x_layout)?, values::<T>(&dy_storage, dy_layout)?);
             let fill = |start: usize, dx: &mut [MaybeUninit<T>]| {
-                let first = if input == 0 { 0 } else { start / input * output };
+                let first = start / input.max(1) * output;
                 backward(&x_values[start..], &dy[first..], dx, self.grid, channels);
             };
             // SAFETY: `backward` writes every element.

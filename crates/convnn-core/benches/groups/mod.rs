@@ -1,0 +1,49 @@
+//! One file for each group of operations, and what they share.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+pub mod activations;
+pub mod linear;
+pub mod norms;
+pub mod optimizers;
+pub mod pooling;
+
+use candle_core::{Device, Shape, Tensor, Var};
+use convnn_core::{Result, Streams, backward, check, streams::uniform};
+use criterion::{Criterion, Throughput};
+use std::{hint::black_box, time::Duration};
+
+/// A variable with even random numbers from −1 to 1.
+pub fn variable(shape: impl Into<Shape>, name: &str) -> Var {
+    let shape = shape.into();
+    let mut generator = Streams::new(0).generator(name);
+    let values: Vec<f32> = (0..shape.elem_count()).map(|_| uniform(&mut generator) as f32 * 2.0 - 1.0).collect();
+    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
+}
+
+/// Compares kernel and reference, then times both, forward alone and with the gradients of `inputs`.
+///
+/// `label` is `op/shape`; `elements` what the throughput counts.
+pub fn time_op(
+    criterion: &mut Criterion,
+    label: &str,
+    elements: u64,
+    inputs: &[&Var],
+    kernel: impl Fn() -> Result<Tensor>,
+    reference: impl Fn() -> Result<Tensor>,
+) {
+    let (y, expected) = (kernel().unwrap(), reference().unwrap());
+    check::compare(label, &y, &expected, 1e-4).unwrap();
+    let (found, expected) = (backward(&y).unwrap(), backward(&expected).unwrap());
+    for input in inputs {
+        let input = input.as_tensor();
+        check::compare(label, found.get(input).unwrap(), expected.get(input).unwrap(), 1e-3).unwrap();
+    }
+    let mut group = criterion.benchmark_group(label);
+    group.sample_size(10).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
+    group.throughput(Throughput::Elements(elements));
+    group.bench_function("kernel forward", |b| b.iter(|| black_box(kernel().unwrap())));
+    group.bench_function("kernel both", |b| b.iter(|| black_box(backward(&kernel().unwrap()).unwrap())));
+    group.bench_function("reference forward", |b| b.iter(|| black_box(reference().unwrap())));
+    group.bench_function("reference both", |b| b.iter(|| black_box(backward(&reference().unwrap()).unwrap())));
+    group.finish();
+}

@@ -1,0 +1,124 @@
+//! Select and aggregate for the layers without projections: what `conv_nn_1d` and `conv_nn_2d` share.
+
+use crate::canvas::{Canvas, checked};
+use crate::ops::{self, Selection};
+use crate::{Candidates, Compare, Pass, Result, Similarity, Values};
+use candle_core::{D, Tensor};
+
+/// How a layer without projections chooses and aggregates.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neighborhood<'a> {
+    pub(crate) layer: &'a str,
+    pub(crate) neighbors: usize,
+    pub(crate) similarity: Similarity,
+    pub(crate) compare: Compare,
+    pub(crate) values: Values,
+    pub(crate) candidates: Candidates,
+}
+
+impl Neighborhood<'_> {
+    /// Tokens `x` (B, N, C) to (B, N, O); `sample` replaces the candidates that would be drawn, by place on the
+    /// padded map.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        canvas: Canvas,
+        weight: &Tensor,
+        bias: &Tensor,
+        sample: Option<&[u32]>,
+        pass: &Pass,
+    ) -> Result<Tensor> {
+        let sample = match sample {
+            Some(places) => {
+                let mut places = places.to_vec();
+                places.sort_unstable();
+                Some(places)
+            }
+            None => canvas.candidates(self.candidates, pass, self.layer)?,
+        };
+        let index = self.select(x, canvas, sample)?;
+        match self.values {
+            Values::Features => ops::aggregate(x, &index, None, weight, Some(bias)),
+            Values::FeaturesPosition => {
+                let positions = canvas.positions(x.dtype(), x.device())?;
+                let positions = positions.broadcast_left(x.dim(0)?)?.squeeze(1)?;
+                let values = Tensor::cat(&[canvas.pad(x)?, positions], 2)?;
+                ops::aggregate(&values, &index, None, weight, Some(bias))
+            }
+        }
+    }
+
+    /// The neighbors of each token as rows of the values: (B or 1, N, K).
+    fn select(&self, x: &Tensor, canvas: Canvas, sample: Option<Vec<u32>>) -> Result<Tensor> {
+        let features = x.detach();
+        let on_padded_map = self.values == Values::FeaturesPosition;
+        match self.compare {
+            // All padding tokens are one zero vector, so that the map need not be padded.
+            Compare::Features if !on_padded_map => {
+                let rows = canvas.rows();
+                let selection = self.selection(
+                    (0..canvas.tokens() as u32).collect(),
+                    sample.as_ref().map(|places| places.iter().map(|&place| rows[place as usize]).collect()),
+                    if sample.is_none() { canvas.zeros() } else { Vec::new() },
+                );
+                ops::select(&features, &features, &checked(selection, self.layer, canvas.tokens())?)
+            }
+            Compare::Features => self.select_on_padded_map(&canvas.pad(&features)?, canvas, sample),
+            Compare::Position => {
+                let (dtype, device) = (x.dtype(), x.device());
+                let positions = match self.similarity {
+                    Similarity::Chebyshev => canvas.pixels(dtype, device)?,
+                    _ => canvas.positions(dtype, device)?,
+                };
+                let index = self.select_on_padded_map(&positions, canvas, sample)?;
+                rename(&sorted(&index)?, canvas, on_padded_map)
+            }
+            Compare::Blend(share) => {
+                let padded = canvas.pad(&features)?;
+                let scale = standard_deviations(&padded)?.affine(1.0 / share.max(f64::MIN_POSITIVE), 0.0)?;
+                let scaled = if share == 0.0 { padded.zeros_like()? } else { padded.broadcast_div(&scale)? };
+                let positions = (canvas.positions(x.dtype(), x.device())? * (1.0 - share))?;
+                let positions = positions.broadcast_left(x.dim(0)?)?.squeeze(1)?;
+                let index = self.select_on_padded_map(&Tensor::cat(&[scaled, positions], 2)?, canvas, sample)?;
+                rename(&index, canvas, on_padded_map)
+            }
+        }
+    }
+
+    /// Chooses among `pool` (B, T, D), whose rows are the places of the padded map; padded queries are dropped first.
+    fn select_on_padded_map(&self, pool: &Tensor, canvas: Canvas, sample: Option<Vec<u32>>) -> Result<Tensor> {
+        let selection = self.selection(canvas.places(), sample, Vec::new());
+        let queries = canvas.crop(pool)?;
+        ops::select(&queries, pool, &checked(selection, self.layer, canvas.padded_tokens())?)
+    }
+
+    fn selection(&self, own: Vec<u32>, candidates: Option<Vec<u32>>, zeros: Vec<u32>) -> Selection {
+        Selection { similarity: self.similarity, neighbors: self.neighbors, own: Some(own), candidates, zeros }
+    }
+}
+
+/// Places on the padded map become rows of the values, unless the values are padded too.
+fn rename(index: &Tensor, canvas: Canvas, on_padded_map: bool) -> Result<Tensor> {
+    if on_padded_map {
+        return Ok(index.clone());
+    }
+    let rows = Tensor::from_vec(canvas.rows(), canvas.padded_tokens(), index.device())?;
+    Ok(rows.index_select(&index.flatten_all()?, 0)?.reshape(index.dims())?)
+}
+
+/// Each row of an index in rising order.
+fn sorted(index: &Tensor) -> Result<Tensor> {
+    let k = index.dim(D::Minus1)?;
+    let mut rows = index.flatten_all()?.to_vec1::<u32>()?;
+    rows.chunks_mut(k).for_each(<[u32]>::sort_unstable);
+    Ok(Tensor::from_vec(rows, index.dims(), index.device())?)
+}
+
+/// σ + 1e-6 of each image, the unbiased standard deviation over all channels and tokens: (B, T, D) gives (B, 1, 1).
+fn standard_deviations(x: &Tensor) -> Result<Tensor> {
+    let (b, t, d) = x.dims3()?;
+    let x = x.reshape((b, t * d))?;
+    let centered = x.broadcast_sub(&x.mean_keepdim(1)?)?;
+    let variance = (centered.sqr()?.sum_keepdim(1)? / (t * d - 1).max(1) as f64)?;
+    Ok((variance.sqrt()? + 1e-6)?.unsqueeze(2)?)
+}

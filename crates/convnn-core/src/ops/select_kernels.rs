@@ -1,0 +1,426 @@
+//! The loops behind [`select`](super::select): scores a block at a time, and a running list of the K best.
+#![allow(unsafe_code)]
+
+use super::{float::Float, matrix::Matrix, matrix::product_into, select::Selection, simd::kernel};
+use rayon::prelude::*;
+
+/// Queries of a task.
+const QUERIES: usize = 64;
+/// Candidates of a block: with the queries of a task, 256 KiB of f32 scores, which stay in the second-level cache.
+const CANDIDATES: usize = 1024;
+/// Scores that are compared with the K-th best at once.
+const CHUNK: usize = 32;
+/// Up to this width scores are computed as they are compared; above it, by a matrix product into a buffer.
+const NARROW: usize = 8;
+
+/// Similarity in the form in which its order is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Metric {
+    /// Product of unit vectors, clamped to [−1, 1].
+    Cosine,
+    /// Minus the squared distance.
+    Euclidean,
+    /// Product.
+    Dot,
+    /// Minus the largest difference.
+    Chebyshev,
+}
+
+/// Selects for the queries (N, D) of one image from its pool (M, D) into `index` (N, K).
+pub(super) fn select_image<T: Float>(
+    metric: Metric,
+    queries: &[T],
+    pool: &[T],
+    d: usize,
+    selection: &Selection,
+    index: &mut [u32],
+) {
+    let k = selection.neighbors;
+    let same = std::ptr::eq(queries, pool);
+    let candidates = Candidates::new(metric, pool, d, selection);
+    let unit = (metric == Metric::Cosine && !(same && selection.candidates.is_none())).then(|| unit_rows(queries, d));
+    let queries = match &unit {
+        Some(unit) => unit,
+        None if metric == Metric::Cosine => &candidates.rows,
+        None => queries,
+    };
+    index.par_chunks_mut(QUERIES * k).enumerate().for_each(|(task, index)| {
+        let first = task * QUERIES;
+        let queries = &queries[first * d..][..index.len() / k * d];
+        let own = selection.own.as_ref().map(|own| &own[first..][..index.len() / k]);
+        let mut best = Best::new(index.len() / k, k - usize::from(own.is_some()));
+        if d <= NARROW {
+            candidates.scan_narrow(queries, own, &mut best);
+        } else {
+            candidates.scan_wide(queries, own, &mut best);
+        }
+        for (row, index) in index.chunks_mut(k).enumerate() {
+            let index = match own {
+                None => index,
+                Some(own) => {
+                    index[0] = own[row];
+                    &mut index[1..]
+                }
+            };
+            let zero = candidates.zero_score(&queries[row * d..][..d]);
+            merge(best.row(row), zero, &selection.zeros, candidates.pool, index);
+        }
+    });
+}
+
+/// The candidates of one image, ready to be scored.
+struct Candidates<T> {
+    metric: Metric,
+    /// Rows of the pool; as a row number, the zero token.
+    pool: usize,
+    /// Pool row of each candidate, where it is not its place.
+    places: Option<Vec<u32>>,
+    count: usize,
+    d: usize,
+    /// (M, D), unit rows for the cosine.
+    rows: Vec<T>,
+    /// (D, M), M filled up to whole chunks; where D is narrow.
+    columns: Vec<T>,
+    /// ‖c‖² of each candidate, for the Euclidean product form.
+    squares: Vec<T>,
+}
+
+impl<T: Float> Candidates<T> {
+    fn new(metric: Metric, pool: &[T], d: usize, selection: &Selection) -> Self {
+        let tokens = pool.len() / d.max(1);
+        let gathered: Vec<T> = match &selection.candidates {
+            None => pool.to_vec(),
+            Some(places) => {
+                let zero = vec![T::ZERO; d];
+                let row = |&p: &u32| if p as usize == tokens { &zero[..] } else { &pool[p as usize * d..][..d] };
+                places.iter().flat_map(row).copied().collect()
+            }
+        };
+        let rows = if metric == Metric::Cosine { unit_rows(&gathered, d) } else { gathered };
+        let count = rows.len() / d.max(1);
+        let narrow = d <= NARROW;
+        let padded = count.next_multiple_of(CHUNK);
+        let mut columns = vec![T::ZERO; if narrow { d * padded } else { 0 }];
+        if narrow {
+            for (i, row) in rows.chunks_exact(d).enumerate() {
+                row.iter().enumerate().for_each(|(c, &v)| columns[c * padded + i] = v);
+            }
+        }
+        let squares = if !narrow && metric == Metric::Euclidean { squares(&rows, d) } else { Vec::new() };
+        Self { metric, pool: tokens, places: selection.candidates.clone(), count, d, rows, columns, squares }
+    }
+
+    fn scan_narrow(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+        let places = self.places.as_deref();
+        match (self.metric, self.d) {
+            (Metric::Cosine | Metric::Dot, 1) => {
+                scan_products::<T, 1>(self.metric, queries, &self.columns, self.count, places, own, best);
+            }
+            (Metric::Cosine | Metric::Dot, 2) => {
+                scan_products::<T, 2>(self.metric, queries, &self.columns, self.count, places, own, best);
+            }
+            (Metric::Cosine | Metric::Dot, 3) => {
+                scan_products::<T, 3>(self.metric, queries, &self.columns, self.count, places, own, best);
+            }
+            (Metric::Cosine | Metric::Dot, _) => {
+                scan_products::<T, 0>(self.metric, queries, &self.columns, self.count, places, own, best);
+            }
+            (Metric::Euclidean, _) => scan_distances(queries, &self.columns, self.d, self.count, places, own, best),
+            (Metric::Chebyshev, _) => scan_steps(queries, &self.columns, self.d, self.count, places, own, best),
+        }
+    }
+
+    fn scan_wide(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+        let (d, n) = (self.d, queries.len() / self.d);
+        if self.metric == Metric::Chebyshev {
+            return scan_chebyshev_plain(queries, &self.rows, d, self.places.as_deref(), own, best);
+        }
+        let query_squares = if self.metric == Metric::Euclidean { squares(queries, d) } else { Vec::new() };
+        let mut scores = vec![T::ZERO; n * CANDIDATES.min(self.count)];
+        for first in (0..self.count).step_by(CANDIDATES) {
+            let count = CANDIDATES.min(self.count - first);
+            let block = Matrix::new(&self.rows[first * d..][..count * d], count, d).transposed();
+            // SAFETY: `scores` has `n` rows of `count` elements and is not referred to otherwise.
+            unsafe { product_into(Matrix::new(queries, n, d), block, None, scores.as_mut_ptr(), count) };
+            let scores = &mut scores[..n * count];
+            if self.metric == Metric::Euclidean {
+                negative_distances(scores, &query_squares, &self.squares[first..][..count]);
+            }
+            let places = self.places.as_ref().map(|places| &places[first..][..count]);
+            scan_scores(self.metric, scores, count, first, places, own, best);
+        }
+    }
+
+    /// The score of the zero token.
+    fn zero_score(&self, query: &[T]) -> T {
+        match self.metric {
+            Metric::Cosine | Metric::Dot => T::ZERO,
+            Metric::Euclidean => -query.iter().fold(T::ZERO, |sum, &v| sum + v * v),
+            Metric::Chebyshev => -query.iter().fold(T::ZERO, |most, &v| {
+                let v = if v < T::ZERO { -v } else { v };
+                if v > most { v } else { most }
+            }),
+        }
+    }
+}
+
+/// The best candidates of each query of a task: scores in falling order, among equals in the order of candidates.
+struct Best<T> {
+    k: usize,
+    scores: Vec<T>,
+    /// Pool rows.
+    rows: Vec<u32>,
+}
+
+impl<T: Float> Best<T> {
+    fn new(queries: usize, k: usize) -> Self {
+        Self { k, scores: vec![T::NEG_INFINITY; queries * k], rows: vec![0; queries * k] }
+    }
+
+    fn row(&self, query: usize) -> (&[T], &[u32]) {
+        let row = query * self.k..(query + 1) * self.k;
+        (&self.scores[row.clone()], &self.rows[row])
+    }
+
+    /// Takes in a candidate whose score is higher than the last, and returns the new last score.
+    #[inline(always)]
+    fn insert(&mut self, query: usize, score: T, pool_row: u32) -> T {
+        let scores = &mut self.scores[query * self.k..][..self.k];
+        let rows = &mut self.rows[query * self.k..][..self.k];
+        let mut place = scores.len() - 1;
+        while place > 0 && scores[place - 1] < score {
+            scores[place] = scores[place - 1];
+            rows[place] = rows[place - 1];
+            place -= 1;
+        }
+        scores[place] = score;
+        rows[place] = pool_row;
+        scores[scores.len() - 1]
+    }
+}
+
+/// Compares a chunk of scores with the last of the best, and takes in those that are higher.
+#[inline(always)]
+fn offer<T: Float>(
+    chunk: &[T; CHUNK],
+    first: usize,
+    places: Option<&[u32]>,
+    base: usize,
+    own: u32,
+    clamp: bool,
+    query: usize,
+    last: &mut T,
+    best: &mut Best<T>,
+) {
+    let mut any = false;
+    for l in 0..CHUNK {
+        any |= chunk[l] > *last;
+    }
+    if !any {
+        return;
+    }
+    for l in 0..CHUNK {
+        let mut score = chunk[l];
+        if score > *last {
+            let place = first + l;
+            let row = places.map_or((base + place) as u32, |places| places[place]);
+            if clamp && score > T::ONE {
+                score = T::ONE;
+            }
+            if row != own && score > *last {
+                *last = best.insert(query, score, row);
+            }
+        }
+    }
+}
+
+/// No pool row: nothing is struck.
+const NOBODY: u32 = u32::MAX;
+
+/// Walks the chunks of candidates of each query; `score` computes one chunk.
+#[inline(always)]
+fn scan_chunks<T: Float>(
+    count: usize,
+    places: Option<&[u32]>,
+    own: Option<&[u32]>,
+    clamp: bool,
+    queries: usize,
+    best: &mut Best<T>,
+    score: impl Fn(usize, usize) -> [T; CHUNK],
+) {
+    if best.k == 0 {
+        return;
+    }
+    for query in 0..queries {
+        let own = own.map_or(NOBODY, |own| own[query]);
+        let mut last = T::NEG_INFINITY;
+        for first in (0..count).step_by(CHUNK) {
+            let mut chunk = score(query, first);
+            if first + CHUNK > count {
+                chunk[count - first..].fill(T::NEG_INFINITY);
+            }
+            offer(&chunk, first, places, 0, own, clamp, query, &mut last, best);
+        }
+    }
+}
+
+kernel! {
+    /// Products with narrow candidates stored as columns; `D` 0 stands for any width.
+    fn scan_products<const FMA: bool, T, const D: usize>(
+        metric: Metric, queries: &[T], columns: &[T], count: usize,
+        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
+    ) {
+        let padded = count.next_multiple_of(CHUNK);
+        let d = if D > 0 { D } else { columns.len() / padded.max(1) };
+        scan_chunks(count, places, own, metric == Metric::Cosine, queries.len() / d, best, |query, first| {
+            let mut chunk = [T::ZERO; CHUNK];
+            for c in 0..d {
+                let q = queries[query * d + c];
+                let column = &columns[c * padded + first..][..CHUNK];
+                for l in 0..CHUNK {
+                    chunk[l] = q.fma::<FMA>(column[l], chunk[l]);
+                }
+            }
+            chunk
+        });
+    }
+}
+
+kernel! {
+    /// Minus squared distances to narrow candidates stored as columns.
+    fn scan_distances<const FMA: bool, T>(
+        queries: &[T], columns: &[T], d: usize, count: usize,
+        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
+    ) {
+        let padded = count.next_multiple_of(CHUNK);
+        scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
+            let mut chunk = [T::ZERO; CHUNK];
+            for c in 0..d {
+                let q = queries[query * d + c];
+                let column = &columns[c * padded + first..][..CHUNK];
+                for l in 0..CHUNK {
+                    let difference = q - column[l];
+                    chunk[l] = (-difference).fma::<FMA>(difference, chunk[l]);
+                }
+            }
+            chunk
+        });
+    }
+}
+
+kernel! {
+    /// Minus the largest difference to narrow candidates stored as columns.
+    fn scan_steps<const FMA: bool, T>(
+        queries: &[T], columns: &[T], d: usize, count: usize,
+        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
+    ) {
+        let padded = count.next_multiple_of(CHUNK);
+        scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
+            let mut chunk = [T::ZERO; CHUNK];
+            for c in 0..d {
+                let q = queries[query * d + c];
+                let column = &columns[c * padded + first..][..CHUNK];
+                for l in 0..CHUNK {
+                    let difference = q - column[l];
+                    let negative = if difference < T::ZERO { difference } else { -difference };
+                    chunk[l] = if negative < chunk[l] { negative } else { chunk[l] };
+                }
+            }
+            chunk
+        });
+    }
+}
+
+/// Chebyshev distance is for positions; wide tokens take the plain way.
+fn scan_chebyshev_plain<T: Float>(
+    queries: &[T],
+    rows: &[T],
+    d: usize,
+    places: Option<&[u32]>,
+    own: Option<&[u32]>,
+    best: &mut Best<T>,
+) {
+    let count = rows.len() / d;
+    scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
+        let mut chunk = [T::NEG_INFINITY; CHUNK];
+        for (l, row) in rows[first * d..].chunks_exact(d).take(CHUNK).enumerate() {
+            let q = &queries[query * d..][..d];
+            chunk[l] = q.iter().zip(row).fold(T::ZERO, |least, (&a, &b)| {
+                let difference = a - b;
+                let negative = if difference < T::ZERO { difference } else { -difference };
+                if negative < least { negative } else { least }
+            });
+        }
+        chunk
+    });
+}
+
+kernel! {
+    /// Scores (N, `count`) of the candidates from `base` on.
+    fn scan_scores<const FMA: bool, T>(
+        metric: Metric, scores: &[T], count: usize, base: usize,
+        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
+    ) {
+        let clamp = metric == Metric::Cosine;
+        if best.k == 0 {
+            return;
+        }
+        for (query, scores) in scores.chunks_exact(count).enumerate() {
+            let own = own.map_or(NOBODY, |own| own[query]);
+            let mut last = best.scores[(query + 1) * best.k - 1];
+            let (chunks, rest) = scores.as_chunks::<CHUNK>();
+            for (i, chunk) in chunks.iter().enumerate() {
+                offer(chunk, i * CHUNK, places, base, own, clamp, query, &mut last, best);
+            }
+            if !rest.is_empty() {
+                let mut chunk = [T::NEG_INFINITY; CHUNK];
+                chunk[..rest.len()].copy_from_slice(rest);
+                offer(&chunk, chunks.len() * CHUNK, places, base, own, clamp, query, &mut last, best);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Products become minus squared distances, at most 0.
+    fn negative_distances<const FMA: bool, T>(scores: &mut [T], queries: &[T], candidates: &[T]) {
+        for (row, &q) in scores.chunks_exact_mut(candidates.len()).zip(queries) {
+            for (s, &c) in row.iter_mut().zip(candidates) {
+                let distance = (q + c) - (*s + *s);
+                *s = if distance > T::ZERO { -distance } else { T::ZERO };
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Rows scaled to length 1, lengths no smaller than 1e-12.
+    fn unit_rows<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
+        let smallest = T::narrow(1e-12);
+        let mut unit = rows.to_vec();
+        for row in unit.chunks_exact_mut(d.max(1)) {
+            let norm = super::simd::sum_of([row], #[inline(always)] |[v]| v * v).sqrt();
+            let scale = T::ONE / if norm > smallest { norm } else { smallest };
+            row.iter_mut().for_each(|v| *v *= scale);
+        }
+        unit
+    }
+}
+
+kernel! {
+    /// ‖row‖² of each row.
+    fn squares<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
+        rows.chunks_exact(d).map(|row| super::simd::sum_of([row], #[inline(always)] |[v]| v * v)).collect()
+    }
+}
+
+/// Merges the best rows of the pool with zero tokens of one score: higher first, among equals the earlier place.
+fn merge<T: Float>((scores, rows): (&[T], &[u32]), zero: T, zeros: &[u32], zero_row: usize, index: &mut [u32]) {
+    let (mut i, mut z) = (0, 0);
+    for out in index {
+        let pool_first =
+            z == zeros.len() || (i < scores.len() && (scores[i] > zero || (scores[i] == zero && rows[i] < zeros[z])));
+        *out = if pool_first { rows[i] } else { zero_row as u32 };
+        if pool_first { i += 1 } else { z += 1 }
+    }
+}
