@@ -137,7 +137,7 @@ fn values_out_of_range_are_named() {
     let shuffle = json!({ "kind": "conv_nn_2d", "shuffle": "both", "shuffle_scale": 3 });
     let wrong = line(vgg("classes", json!(10)), shuffle);
     assert!(wrong.starts_with("`layer.shuffle_scale` is 3; expected a divisor of both sides"), "{wrong}");
-    let margin = json!({ "kind": "conv_nn_2d", "candidates": { "spatial": { "n": 4, "margin": 1 } } });
+    let margin = json!({ "kind": "conv_nn_2d", "neighbors": 2, "candidates": { "spatial": { "n": 4, "margin": 1 } } });
     let wrong = line(vgg("classes", json!(10)), margin);
     assert_eq!(
         wrong,
