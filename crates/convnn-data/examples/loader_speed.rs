@@ -1,7 +1,7 @@
 //! Times the readers and the loader: `cargo run --release -p convnn-data --example loader_speed -- DIR`.
 //!
 //! DIR holds `cifar-10-batches-bin` and `cifar-100-binary`. The loader runs alone, so that its images a second are
-//! what one thread can deliver to a training.
+//! the most that a training can get.
 
 use std::error::Error;
 use std::sync::Arc;

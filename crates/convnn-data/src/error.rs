@@ -220,8 +220,8 @@ pub enum Error {
         batches: usize,
     },
 
-    /// The prefetch thread could not be started.
-    #[error("the thread that prepares the batches could not be started: {0}")]
+    /// A thread could not be started.
+    #[error("a thread that prepares batches could not be started: {0}")]
     Thread(#[source] std::io::Error),
 
     /// A file or folder that could not be read.

@@ -1,8 +1,11 @@
-//! Batches of tensors, prepared ahead of their use on another thread.
+//! Batches of tensors, prepared ahead of their use on other threads.
 //!
 //! What an epoch holds depends on the streams alone: the order on `order/<epoch>`, the augmentation of an image on
 //! `augment/<epoch>/<image>`. So an epoch can be entered at any batch, and gives what it would have given.
 
+use std::collections::VecDeque;
+use std::iter::StepBy;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -22,8 +25,12 @@ use crate::split::{CHANNELS, IMAGE, Labels, SIDE, Split};
 /// Gives the generator of a named stream; the same name gives the same generator, at its start.
 pub type Streams = Arc<dyn Fn(&str) -> ChaCha8Rng + Send + Sync>;
 
-/// Batches that are prepared ahead of their use.
-const PREFETCH: usize = 2;
+/// Finished batches that wait for their use, for each thread that prepares batches; it holds one more.
+const PREFETCH: usize = 1;
+
+/// The most threads that prepare batches. Resizing to 224×224 takes about as long as a fast accelerator takes for a
+/// step of a small model; everything else keeps one thread idle most of the time.
+const WORKERS: usize = 4;
 
 /// The largest image size that is accepted.
 pub(crate) const LARGEST_IMAGE: usize = 4096;
@@ -122,10 +129,10 @@ impl Loader {
         self.images().div_ceil(self.plan.config.batch_size)
     }
 
-    /// The batches of an epoch, prepared on another thread while they are used.
+    /// The batches of an epoch, prepared on other threads while they are used.
     ///
     /// # Errors
-    /// Where the thread cannot be started.
+    /// Where a thread cannot be started.
     pub fn epoch(&self, epoch: u64) -> Result<Batches> {
         self.epoch_from(epoch, 0)
     }
@@ -133,27 +140,28 @@ impl Loader {
     /// The batches of an epoch from number `first` on: those that [`epoch`](Self::epoch) gives after `first` others.
     ///
     /// # Errors
-    /// Where the epoch has fewer than `first` batches, or the thread cannot be started.
+    /// Where the epoch has fewer than `first` batches, or a thread cannot be started.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Result<Batches> {
         let batches = self.batches();
         if first > batches {
             return Err(Error::BatchPastEnd { batch: first, batches });
         }
-        let (sender, receiver) = mpsc::sync_channel(PREFETCH);
-        let plan = Arc::clone(&self.plan);
-        let worker = thread::Builder::new()
-            .name("convnn-data".to_owned())
-            .spawn(move || plan.send(epoch, first..batches, &sender))
-            .map_err(Error::Thread)?;
-        Ok(Batches { receiver: Some(receiver), worker: Some(worker), left: batches - first })
+        let workers = match self.plan.resizer {
+            None => 1,
+            Some(_) => thread::available_parallelism().map_or(1, usize::from).min(WORKERS),
+        };
+        let workers = (0..workers)
+            .map(|worker| Worker::start(&self.plan, epoch, (first + worker..batches).step_by(workers)))
+            .collect::<Result<_>>()?;
+        Ok(Batches { workers, left: batches - first })
     }
 }
 
-/// The rest of an epoch. Dropping it stops the thread that prepares the batches.
+/// The rest of an epoch. Dropping it stops the threads that prepare the batches.
 #[derive(Debug)]
 pub struct Batches {
-    receiver: Option<Receiver<Result<Batch>>>,
-    worker: Option<JoinHandle<()>>,
+    /// They take turns: the first has the next batch.
+    workers: VecDeque<Worker>,
     left: usize,
 }
 
@@ -164,15 +172,17 @@ impl Iterator for Batches {
         if self.left == 0 {
             return None;
         }
-        let Some(batch) = self.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) else {
+        let worker = self.workers.front_mut()?;
+        let Some(batch) = worker.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) else {
             // The thread ended before its time: its panic goes on here, since ending the epoch would hide it.
             self.left = 0;
-            if let Some(Err(panic)) = self.worker.take().map(JoinHandle::join) {
+            if let Some(Err(panic)) = worker.thread.take().map(JoinHandle::join) {
                 std::panic::resume_unwind(panic);
             }
             return None;
         };
         self.left = if batch.is_ok() { self.left - 1 } else { 0 };
+        self.workers.rotate_left(1);
         Some(batch)
     }
 
@@ -183,18 +193,37 @@ impl Iterator for Batches {
 
 impl ExactSizeIterator for Batches {}
 
-impl Drop for Batches {
+/// A thread that prepares some of the batches, and the channel on which they come.
+#[derive(Debug)]
+struct Worker {
+    receiver: Option<Receiver<Result<Batch>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(plan: &Arc<Plan>, epoch: u64, batches: StepBy<Range<usize>>) -> Result<Self> {
+        let (sender, receiver) = mpsc::sync_channel(PREFETCH);
+        let plan = Arc::clone(plan);
+        let thread = thread::Builder::new()
+            .name("convnn-data".to_owned())
+            .spawn(move || plan.send(epoch, batches, &sender))
+            .map_err(Error::Thread)?;
+        Ok(Self { receiver: Some(receiver), thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
     fn drop(&mut self) {
         // Without a receiver the thread's next send fails, and it ends.
         self.receiver = None;
-        if let Some(worker) = self.worker.take() {
+        if let Some(thread) = self.thread.take() {
             // A panic of a thread whose batches nobody wants any more has no consequence.
-            let _ = worker.join();
+            let _ = thread.join();
         }
     }
 }
 
-/// What the thread needs to make batches.
+/// What the threads need to make batches.
 struct Plan {
     split: Arc<Split>,
     config: LoaderConfig,
@@ -205,7 +234,7 @@ struct Plan {
 
 impl Plan {
     /// Sends the batches until the last, an error, or until nobody receives them.
-    fn send(&self, epoch: u64, batches: std::ops::Range<usize>, sender: &SyncSender<Result<Batch>>) {
+    fn send(&self, epoch: u64, batches: StepBy<Range<usize>>, sender: &SyncSender<Result<Batch>>) {
         let n = self.split.len();
         let order: Vec<u32> = match self.config.order {
             Order::Sequential => (0..n as u32).collect(),

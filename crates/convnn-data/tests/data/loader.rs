@@ -107,7 +107,9 @@ fn labels_stay_with_their_images() {
 
 #[test]
 fn an_epoch_entered_in_its_middle_goes_on_as_the_whole_one() {
-    for (config, batches) in [(augmented(4), 3), (augmented(1), 11), (augmented(20), 1)] {
+    // Resized images are prepared by several threads in turn.
+    let resized = LoaderConfig { image_size: 40, ..augmented(2) };
+    for (config, batches) in [(augmented(4), 3), (augmented(1), 11), (augmented(20), 1), (resized, 6)] {
         let loader = loader(config);
         let whole = contents(loader.epoch(7).unwrap());
         assert_eq!(whole.len(), batches);
@@ -170,20 +172,23 @@ fn coarse_labels_are_given_where_they_are_asked_for() {
 }
 
 #[test]
-fn dropping_an_unfinished_epoch_stops_its_thread() {
-    let split = split();
-    let loader = Loader::new(Arc::clone(&split), config(1), streams(0)).unwrap();
-    let mut batches = loader.epoch(0).unwrap();
-    batches.next().unwrap().unwrap();
-    // The thread is about to block on the full channel, or does; it holds the loader's plan and with it the split.
-    drop(loader);
-    assert_eq!(Arc::strong_count(&split), 2);
-    drop(batches);
-    assert_eq!(Arc::strong_count(&split), 1, "the thread has ended");
+fn dropping_an_unfinished_epoch_stops_its_threads() {
+    for image_size in [32, 40] {
+        let split = split();
+        let config = LoaderConfig { image_size, ..config(1) };
+        let loader = Loader::new(Arc::clone(&split), config, streams(0)).unwrap();
+        let mut batches = loader.epoch(0).unwrap();
+        batches.next().unwrap().unwrap();
+        // The threads are about to block on their full channels, or do; they hold the loader's plan and with it the split.
+        drop(loader);
+        assert_eq!(Arc::strong_count(&split), 2);
+        drop(batches);
+        assert_eq!(Arc::strong_count(&split), 1, "the threads have ended");
+    }
 }
 
 #[test]
-fn a_panic_of_the_thread_does_not_look_like_the_end_of_the_epoch() {
+fn a_panic_of_a_thread_does_not_look_like_the_end_of_the_epoch() {
     let failing: Streams = Arc::new(|name| {
         assert!(!name.starts_with("augment/"), "no such stream");
         ChaCha8Rng::seed_from_u64(0)
