@@ -8,6 +8,7 @@ mod groups;
 criterion::criterion_main!(
     groups::activations::benches,
     groups::linear::benches,
+    groups::neighbors::benches,
     groups::norms::benches,
     groups::optimizers::benches,
     groups::pooling::benches,

@@ -2,7 +2,7 @@
 
 use crate::canvas::{Canvas, checked};
 use crate::ops::{self, Selection};
-use crate::{Candidates, Compare, Pass, Result, Similarity, Values};
+use crate::{Candidates, Compare, Kernel, Pass, Result, Similarity, Values};
 use candle_core::{D, Tensor};
 
 /// How a layer without projections chooses and aggregates.
@@ -14,6 +14,8 @@ pub(crate) struct Neighborhood<'a> {
     pub(crate) compare: Compare,
     pub(crate) values: Values,
     pub(crate) candidates: Candidates,
+    /// Standard or depthwise.
+    pub(crate) kernel: Kernel,
 }
 
 impl Neighborhood<'_> {
@@ -37,13 +39,17 @@ impl Neighborhood<'_> {
             None => canvas.candidates(self.candidates, pass, self.layer)?,
         };
         let index = self.select(x, canvas, sample)?;
+        let aggregate = match self.kernel {
+            Kernel::Depthwise => ops::aggregate_depthwise,
+            _ => ops::aggregate,
+        };
         match self.values {
-            Values::Features => ops::aggregate(x, &index, None, weight, Some(bias)),
+            Values::Features => aggregate(x, &index, None, weight, Some(bias)),
             Values::FeaturesPosition => {
                 let positions = canvas.positions(x.dtype(), x.device())?;
                 let positions = positions.broadcast_left(x.dim(0)?)?.squeeze(1)?;
                 let values = Tensor::cat(&[canvas.pad(x)?, positions], 2)?;
-                ops::aggregate(&values, &index, None, weight, Some(bias))
+                aggregate(&values, &index, None, weight, Some(bias))
             }
         }
     }

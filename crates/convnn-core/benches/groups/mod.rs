@@ -3,6 +3,7 @@
 
 pub mod activations;
 pub mod linear;
+pub mod neighbors;
 pub mod norms;
 pub mod optimizers;
 pub mod pooling;

@@ -49,6 +49,7 @@ impl Default for Branching2dConfig {
             candidates,
             shuffle,
             shuffle_scale,
+            ..
         } = ConvNn2dConfig::default();
         Self {
             in_channels,
@@ -85,6 +86,7 @@ impl Branching2dConfig {
             candidates: self.candidates,
             shuffle: self.shuffle,
             shuffle_scale: self.shuffle_scale,
+            kernel: crate::Kernel::Standard,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::conv_nn_2d::check_comparison;
 use super::{ensure, layer_name, parameter};
 use crate::canvas::Canvas;
 use crate::neighborhood::Neighborhood;
-use crate::{Candidates, Compare, Pass, Result, Similarity, Values};
+use crate::{Candidates, Compare, Kernel, Pass, Result, Similarity, Values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,7 @@ impl ConvNn1d {
             compare: c.compare,
             values: c.values,
             candidates: c.candidates,
+            kernel: Kernel::Standard,
         };
         let canvas = Canvas::sequence(x.dim(2)?, c.padding);
         let tokens = x.t()?.contiguous()?;

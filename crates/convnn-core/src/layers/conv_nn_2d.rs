@@ -4,7 +4,7 @@ use super::{ensure, layer_name, parameter, shuffle, to_map, to_tokens};
 use crate::canvas::Canvas;
 use crate::error::ensure_shape;
 use crate::neighborhood::Neighborhood;
-use crate::{Candidates, Compare, Grid, Pass, Result, Shuffle, Similarity, Values};
+use crate::{Candidates, Compare, Grid, Kernel, Pass, Result, Shuffle, Similarity, Values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct ConvNn2dConfig {
     pub shuffle: Shuffle,
     /// Side of the squares that become channels.
     pub shuffle_scale: usize,
+    /// Standard or depthwise; a depthwise kernel gives out as many channels as it takes in. [`ConvNn2d`] only.
+    pub kernel: Kernel,
 }
 
 impl Default for ConvNn2dConfig {
@@ -48,6 +50,7 @@ impl Default for ConvNn2dConfig {
             candidates: Candidates::All,
             shuffle: Shuffle::None,
             shuffle_scale: 1,
+            kernel: Kernel::Standard,
         }
     }
 }
@@ -78,30 +81,31 @@ pub struct ConvNn2d {
 }
 
 impl ConvNn2d {
-    /// Takes `conv1d_layer.weight` (O, C or C+2, K) and `.bias` (O) from `vb`.
+    /// Takes `conv1d_layer.weight` (O, C or C+2, K), or (C, 1, K) where the kernel is depthwise, and `.bias` (O) from
+    /// `vb`.
     ///
     /// # Errors
     /// [`crate::Error::Option`] for options that do not go together.
     pub fn new(config: &ConvNn2dConfig, vb: VarBuilder<'_>) -> Result<Self> {
         let name = layer_name(&vb, "conv_nn_2d");
         check(config, &name)?;
-        let (inputs, outputs) = kernel_channels(config);
-        let k = config.neighbors;
+        let shape = kernel_shape(config);
+        let fan_in = shape.1 * shape.2;
         let vb = vb.pp("conv1d_layer");
-        let weight = parameter(&vb, (outputs, inputs, k), "weight", inputs * k)?;
-        let bias = parameter(&vb, outputs, "bias", inputs * k)?;
+        let weight = parameter(&vb, shape, "weight", fan_in)?;
+        let bias = parameter(&vb, shape.0, "bias", fan_in)?;
         Ok(Self { config: config.clone(), name, sample: None, weight, bias })
     }
 
-    /// The layer with ready tensors: `weight` (O, C or C+2, K) and `bias` (O), counted with the shuffle.
+    /// The layer with ready tensors: `weight` (O, C or C+2, K), or (C, 1, K) where the kernel is depthwise, and `bias`
+    /// (O), counted with the shuffle.
     ///
     /// # Errors
     /// [`crate::Error::Option`] and [`crate::Error::Shape`].
     pub fn from_tensors(config: &ConvNn2dConfig, weight: Tensor, bias: Tensor) -> Result<Self> {
         let name = "conv_nn_2d".to_owned();
         check(config, &name)?;
-        let (i, o) = kernel_channels(config);
-        let k = config.neighbors;
+        let (o, i, k) = kernel_shape(config);
         ensure_shape(weight.dims() == [o, i, k], "conv_nn_2d", "weight", &weight, || format!("({o}, {i}, {k})"))?;
         ensure_shape(bias.dims() == [o], "conv_nn_2d", "bias", &bias, || format!("({o})"))?;
         Ok(Self { config: config.clone(), name, sample: None, weight, bias })
@@ -144,6 +148,7 @@ impl ConvNn2d {
             compare: c.compare,
             values: c.values,
             candidates: c.candidates,
+            kernel: c.kernel,
         };
         let canvas = Canvas::grid(grid, c.padding);
         let y = neighborhood.forward(&x, canvas, &self.weight, &self.bias, self.sample.as_deref(), pass)?;
@@ -158,7 +163,7 @@ impl ConvNn2d {
         &self.config
     }
 
-    /// The kernel (O, C or C+2, K).
+    /// The kernel (O, C or C+2, K), or (C, 1, K) where it is depthwise.
     pub const fn weight(&self) -> &Tensor {
         &self.weight
     }
@@ -169,14 +174,31 @@ impl ConvNn2d {
     }
 }
 
-fn kernel_channels(c: &ConvNn2dConfig) -> (usize, usize) {
+fn kernel_shape(c: &ConvNn2dConfig) -> (usize, usize, usize) {
     let (inputs, outputs) = shuffle::channels(c.shuffle, c.shuffle_scale, c.in_channels, c.out_channels);
-    (if c.values == Values::FeaturesPosition { inputs + 2 } else { inputs }, outputs)
+    let inputs = match (c.kernel, c.values) {
+        (Kernel::Depthwise, _) => 1,
+        (_, Values::FeaturesPosition) => inputs + 2,
+        _ => inputs,
+    };
+    (outputs, inputs, c.neighbors)
 }
 
 fn check(c: &ConvNn2dConfig, name: &str) -> Result<()> {
     ensure(c.neighbors > 0, name, "neighbors", 0, "at least 1")?;
     ensure(c.shuffle_scale > 0, name, "shuffle_scale", 0, "at least 1")?;
+    match c.kernel {
+        Kernel::Standard => {}
+        Kernel::Depthwise => {
+            ensure(c.values == Values::Features, name, "kernel", "depthwise", "standard where values carry positions")?;
+            let (inputs, outputs) = shuffle::channels(c.shuffle, c.shuffle_scale, c.in_channels, c.out_channels);
+            let found = format!("depthwise from {inputs} to {outputs} channels");
+            ensure(inputs == outputs, name, "kernel", found, "as many channels out as in, or standard")?;
+        }
+        Kernel::DepthwiseSeparable => {
+            ensure(false, name, "kernel", "depthwise_separable", "standard or depthwise")?;
+        }
+    }
     check_comparison(c.similarity, c.compare, name)
 }
 

@@ -3,7 +3,7 @@
 use super::{ConvNn2dConfig, ensure, layer_name, parameter, shuffle, to_map, to_tokens};
 use crate::canvas::{Canvas, checked};
 use crate::ops::{self, Score, Selection};
-use crate::{Compare, Grid, Pass, Result, Similarity, Values};
+use crate::{Compare, Grid, Kernel, Pass, Result, Similarity, Values};
 use candle_core::{D, Tensor};
 use candle_nn::VarBuilder;
 
@@ -47,6 +47,8 @@ impl ConvNn2dAttention {
         )?;
         let compared = config.compare == Compare::Features;
         ensure(compared, &name, "compare", "not features", "features: positions join through `values`")?;
+        let found = format!("{:?}", config.kernel).to_lowercase();
+        ensure(config.kernel == Kernel::Standard, &name, "kernel", found, "no choice: this layer has its own kernels")?;
         let (c, o) = shuffle::channels(config.shuffle, scale, config.in_channels, config.out_channels);
         let c = if config.values == Values::FeaturesPosition { c + 2 } else { c };
         let matrix = |name: &str, outputs: usize, inputs: usize| -> Result<Tensor> {

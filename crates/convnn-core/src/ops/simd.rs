@@ -106,8 +106,14 @@ pub(crate) fn fold_lanes<T: super::float::Float>(mut lanes: [T; LANES]) -> T {
 }
 
 /// Σ f(x₁, x₂, …) over slices of one length, in an order that depends on the length alone.
+///
+/// A closure that calls more than plain arithmetic must be `#[inline(always)]`, as all that a kernel calls.
 #[inline(always)]
 pub(crate) fn sum_of<T: super::float::Float, const N: usize>(slices: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
+    if slices[0].len() < LANES {
+        // Folding empty lanes would cost more than the sum.
+        return (0..slices[0].len()).fold(T::ZERO, #[inline(always)] |sum, i| sum + f(slices.map(|s| s[i])));
+    }
     let mut lanes = [T::ZERO; LANES];
     let parts = slices.map(|s| s.as_chunks::<LANES>());
     for block in 0..slices[0].len() / LANES {
@@ -120,10 +126,4 @@ pub(crate) fn sum_of<T: super::float::Float, const N: usize>(slices: [&[T]; N], 
         lanes[l] += f(parts.map(|(_, rest)| rest[l]));
     }
     fold_lanes(lanes)
-}
-
-/// [`sum_of`] two slices.
-#[inline(always)]
-pub(crate) fn sum2<T: super::float::Float>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
-    sum_of([x, y], |[x, y]| f(x, y))
 }

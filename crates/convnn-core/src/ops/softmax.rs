@@ -77,6 +77,10 @@ impl CustomOp1 for Softmax {
 /// The largest element; NaN is passed over.
 #[inline(always)]
 pub(super) fn largest<T: Float>(x: &[T]) -> T {
+    let larger = |m: T, &v: &T| if v > m { v } else { m };
+    if x.len() < LANES {
+        return x.iter().fold(T::NEG_INFINITY, larger);
+    }
     let mut lanes = [T::NEG_INFINITY; LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
@@ -87,7 +91,7 @@ pub(super) fn largest<T: Float>(x: &[T]) -> T {
     for (lane, &v) in lanes.iter_mut().zip(rest) {
         *lane = if v > *lane { v } else { *lane };
     }
-    lanes.iter().fold(T::NEG_INFINITY, |m, &v| if v > m { v } else { m })
+    lanes.iter().fold(T::NEG_INFINITY, larger)
 }
 
 kernel! {
