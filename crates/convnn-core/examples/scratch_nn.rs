@@ -1,6 +1,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
-use candle_core::*;
-use convnn_core::{ops::{self, *}, *};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use convnn_core::{Grid, Result, Streams, backward, ops::{self, *}};
 use std::time::Instant;
 fn var(shape: impl Into<Shape>, s: f64) -> Var { Var::rand_f64(-1.0 * s, s, shape, DType::F32, &Device::Cpu).unwrap() }
 fn best<R>(mut f: impl FnMut() -> R) -> f64 {
