@@ -49,6 +49,7 @@ mod backward;
 mod canvas;
 pub mod check;
 mod error;
+mod exact;
 mod grid;
 pub mod layers;
 mod neighborhood;
@@ -60,6 +61,7 @@ pub mod streams;
 
 pub use backward::backward;
 pub use error::{Error, Result};
+pub use exact::AttentionWeights;
 pub use grid::Grid;
 pub use layers::{
     Branching2d, Branching2dAttention, Branching2dConfig, ConvNn1d, ConvNn1dConfig, ConvNn2d, ConvNn2dAttention,

@@ -72,6 +72,7 @@ fn neighbor(c: &NeighborConfig, inputs: usize, outputs: usize) -> ConvNn2dConfig
         candidates: c.candidates,
         shuffle: c.shuffle,
         shuffle_scale: c.shuffle_scale,
+        ..Default::default()
     }
 }
 

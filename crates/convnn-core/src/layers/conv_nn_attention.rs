@@ -112,6 +112,16 @@ impl ConvNnAttention {
         })
     }
 
+    /// The layer with a depthwise kernel of ones and the projections W_q, W_k, W_v, W_o (D, D).
+    pub(crate) fn depthwise_ones(config: &ConvNnAttentionConfig, projections: [Tensor; 4]) -> Result<Self> {
+        let name = "conv_nn_attention".to_owned();
+        check(config, &name)?;
+        let [w_q, w_k, w_v, w_o] = projections;
+        let shape = (config.dim / config.heads, 1, config.neighbors);
+        let kernel = Conv::Depthwise(Tensor::ones(shape, w_q.dtype(), w_q.device())?);
+        Ok(Self { config: config.clone(), name, sample: None, w_q, w_k, w_v, w_o, kernel })
+    }
+
     /// The same layer with given candidates in place of a drawn sample: token numbers.
     #[must_use]
     pub fn with_candidates(self, tokens: Vec<u32>) -> Self {
