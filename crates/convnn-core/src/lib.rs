@@ -71,3 +71,8 @@ pub use options::{Candidates, Compare, Kernel, Modulation, Shuffle, Similarity, 
 pub use parameters::{Parameters, fan_in_uniform, is_running_statistic};
 pub use pass::Pass;
 pub use streams::{Generator, Streams};
+
+/// The example of the workspace's README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct WorkspaceReadme;
