@@ -47,8 +47,8 @@ pub fn verify(name: DatasetName, path: &Path) -> Result<Vec<(PathBuf, Result<()>
     let folder = locate(name, path, files)?;
     let verdict = |file: &File| {
         let path = folder.join(file.name);
-        let bytes = read_checked(name, &path, file, None).map(|_| ());
-        (path, bytes)
+        let verdict = read_checked(name, &path, file, None).map(|_| ());
+        (path, verdict)
     };
     Ok(files.iter().map(verdict).collect())
 }
@@ -101,11 +101,11 @@ fn record_labels(name: DatasetName) -> &'static [Labels] {
 
 /// The folder that holds all the files: `path` itself or the folder of the archive in it.
 fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
-    let command = || download_command(name, path);
-    if !path.exists() {
+    let inner = path.join(name.folder());
+    let command = || name.download_command(if path.ends_with(name.folder()) { path } else { &inner });
+    if !path.try_exists().map_err(Error::io(path))? {
         return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: command() });
     }
-    let inner = path.join(name.folder());
     let holds_some = |folder: &Path| files.iter().any(|file| folder.join(file.name).exists());
     let Some(folder) = [path, &inner].into_iter().find(|folder| holds_some(folder)) else {
         return Err(Error::FolderForeign {
@@ -123,20 +123,10 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
             dataset: name,
             missing,
             expected: files.len(),
-            command: command(),
+            command: name.download_command(folder),
         });
     }
     Ok(folder.to_owned())
-}
-
-/// The command that brings the files to where `folder` is or should be.
-fn download_command(name: DatasetName, folder: &Path) -> String {
-    let parent = match folder.parent() {
-        Some(parent) if folder.ends_with(name.folder()) => parent,
-        _ => folder,
-    };
-    let here = parent.as_os_str().is_empty();
-    name.download_command(if here { Path::new(".") } else { parent })
 }
 
 /// Reads all files of `folder` into the training and the test split.
@@ -171,7 +161,7 @@ fn record_size(name: DatasetName) -> usize {
 ///
 /// Labels come before the sum because they tell more about what is wrong.
 fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path>) -> Result<Vec<u8>> {
-    let command = || download_command(name, path.parent().unwrap_or(path));
+    let command = || name.download_command(path.parent().unwrap_or(path));
     let metadata = fs::metadata(path).map_err(Error::io(path))?;
     let expected = (file.records * record_size(name)) as u64;
     let check_size = |found: u64| {

@@ -70,10 +70,10 @@ impl DatasetName {
         }
     }
 
-    /// The command that puts the official files into `parent`/[`folder`](Self::folder).
-    pub fn download_command(self, parent: &Path) -> String {
-        let parent = parent.display();
-        format!("mkdir -p '{parent}' && curl -fL {} | tar -xz -C '{parent}'", self.archive())
+    /// The command that puts the official files into `folder`.
+    pub fn download_command(self, folder: &Path) -> String {
+        let (folder, archive) = (folder.display(), self.archive());
+        format!("mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'")
     }
 }
 

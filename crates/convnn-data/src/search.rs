@@ -79,7 +79,7 @@ impl Search {
         Err(Error::NotFound {
             dataset: name,
             looked,
-            command: name.download_command(self.cache.as_deref().unwrap_or(Path::new("data"))),
+            command: name.download_command(&self.cache.as_deref().unwrap_or(Path::new("data")).join(name.folder())),
         })
     }
 }
@@ -167,8 +167,9 @@ mod tests {
         let message = search(None, &[]).open(DatasetName::Cifar100).unwrap_err().to_string();
         assert_eq!(
             message,
-            "CIFAR-100 was not found: no data folder was named; get it with `mkdir -p 'data' && \
-             curl -fL https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | tar -xz -C 'data'`"
+            "CIFAR-100 was not found: no data folder was named; get it with `mkdir -p 'data/cifar-100-binary' && \
+             curl -fL https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | \
+             tar -xz --strip-components=1 -C 'data/cifar-100-binary'`"
         );
     }
 
@@ -219,7 +220,7 @@ mod tests {
             ".cache/convnn/cifar-10-batches-bin does not exist; ",
             "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet is not in the hub cache ",
             ".cache/huggingface/hub and the hub is switched off (HF_HUB_OFFLINE); get it with `mkdir -p '",
-            "/.cache/convnn' && curl -fL https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz -C '",
+            "/.cache/convnn/cifar-10-batches-bin' && curl -fL https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | ",
         ] {
             assert!(message.contains(part), "{part:?} in {message:?}");
         }

@@ -69,7 +69,9 @@ impl Fixture {
     fn remedy(&self) -> String {
         let folder = self.folder.path().display();
         let archive = self.name.archive();
-        format!("get it again with `mkdir -p '{folder}' && curl -fL {archive} | tar -xz -C '{folder}'`")
+        format!(
+            "get it again with `mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'`"
+        )
     }
 }
 
@@ -109,17 +111,20 @@ fn the_folder_of_the_archive_may_be_inside_the_one_that_is_named() {
 #[test]
 fn a_folder_that_does_not_exist() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("cifar-10-batches-bin");
-    let error = open(DatasetName::Cifar10, &Directory::from(&path)).unwrap_err();
-    let parent = folder.path().display();
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "data folder {}: not found; get CIFAR-10 with `mkdir -p '{parent}' && \
-             curl -fL https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz -C '{parent}'`",
-            path.display()
-        )
-    );
+    let inner = folder.path().join("none/cifar-10-batches-bin");
+    // The command is the same for the folder with the files and for the one around it.
+    for path in [inner.as_path(), &folder.path().join("none")] {
+        let error = open(DatasetName::Cifar10, &Directory::from(path)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "data folder {}: not found; get CIFAR-10 with `mkdir -p '{1}' && curl -fL \
+                 https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz --strip-components=1 -C '{1}'`",
+                path.display(),
+                inner.display()
+            )
+        );
+    }
 }
 
 #[test]
