@@ -2,6 +2,7 @@
 
 pub mod config;
 mod error;
+mod exact;
 mod flops;
 mod layer;
 mod mixer;

@@ -39,6 +39,11 @@ impl Vit {
         })
     }
 
+    /// Number of tokens, N: the patches and the class token.
+    pub(crate) fn tokens(&self) -> Result<usize> {
+        Ok(self.positions.dim(1)?)
+    }
+
     /// The blocks in order, to look at or to put other mixers in their place.
     pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
         self.blocks.iter_mut()

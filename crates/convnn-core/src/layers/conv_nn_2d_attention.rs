@@ -52,7 +52,7 @@ impl ConvNn2dAttention {
         let (c, o) = shuffle::channels(config.shuffle, scale, config.in_channels, config.out_channels);
         let c = if config.values == Values::FeaturesPosition { c + 2 } else { c };
         let matrix = |name: &str, outputs: usize, inputs: usize| -> Result<Tensor> {
-            Ok(parameter(&vb.pp(name), (outputs, inputs, 1), "weight", inputs)?)
+            parameter(&vb.pp(name), (outputs, inputs, 1), "weight", inputs)
         };
         let conv1d = vb.pp("conv1d_layer");
         Ok(Self {
@@ -172,5 +172,5 @@ pub(super) fn own_first(
 
 /// A 1×1 convolution (O, C, 1) without bias.
 fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    Ok(ops::linear(x, &weight.squeeze(2)?, None)?)
+    ops::linear(x, &weight.squeeze(2)?, None)
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod costs;
+mod exact;
 mod gradients;
 mod parity;
 mod pooling;
