@@ -14,7 +14,7 @@ use crate::report;
 use crate::run_folder::{Record, State};
 use crate::summary::Summary;
 use crate::terminal::{print, say};
-use crate::trainer::{self, Outcome, Trainer};
+use crate::trainer::{self, Failure, Outcome, Trainer};
 use crate::workspace::{data_folder, root, shown};
 
 /// Finished runs are kept and interrupted ones go on where they were, so the same command can be given again at any
@@ -77,7 +77,7 @@ impl Args {
             return Ok(ExitCode::from(130));
         }
         self.report(&plan, &out)?;
-        Ok(tally.exit_code(selected.len()))
+        Ok(tally.conclude(selected.len()))
     }
 
     fn check_data(&self, selected: &[&Run]) -> Result<()> {
@@ -112,34 +112,37 @@ impl Args {
         for (index, run) in selected.iter().enumerate() {
             let folder = run.folder(out);
             let position = format!("[{}/{}] {}", index + 1, selected.len(), run.id);
-            match State::of(&folder) {
-                State::Done => {
-                    match trainer.verify(run, &folder).and_then(|()| Record::read(&folder, run)) {
-                        Ok(record) => say(format_args!("{position}: already done, {}", top1(&record))),
-                        Err(error) => tally.add_failure(&position, &folder, &format!("{error:#}")),
-                    }
-                    continue;
-                }
-                State::Interrupted => say(format_args!("{position}: goes on")),
-                State::New => say(format_args!("{position}: starts")),
-            }
+            let state = State::of(&folder);
             let started = Instant::now();
-            match trainer.carry_out(run, &folder)? {
-                Outcome::Done => match Record::read(&folder, run) {
-                    Ok(record) => {
-                        let seconds = started.elapsed().as_secs();
-                        say(format_args!("{position}: done in {seconds} s, {}", top1(&record)));
-                    }
-                    Err(error) => tally.add_failure(&position, &folder, &format!("{error:#}")),
-                },
-                Outcome::Failed { why, bad_input } => {
-                    tally.add_failure(&position, &folder, &why);
-                    tally.bad_input += usize::from(bad_input);
+            let outcome = match state {
+                State::Done => trainer.verify(run, &folder)?,
+                State::Interrupted | State::New => {
+                    let word = if state == State::New { "starts" } else { "goes on" };
+                    say(format_args!("{position}: {word}"));
+                    trainer.carry_out(run, &folder)?
                 }
+            };
+            let failure = match outcome {
                 Outcome::Interrupted => {
                     tally.interrupted = true;
                     break;
                 }
+                Outcome::Failed(failure) => Some(failure),
+                Outcome::Done => match Record::read(&folder, run) {
+                    Ok(record) => {
+                        let word = match state {
+                            State::Done => "already done".to_string(),
+                            _ => format!("done in {} s", started.elapsed().as_secs()),
+                        };
+                        say(format_args!("{position}: {word}, test top-1 {:.2} %", record.result.last.top1));
+                        None
+                    }
+                    Err(error) => Some(Failure { why: format!("{error:#}"), bad_input: false }),
+                },
+            };
+            if let Some(failure) = failure {
+                say(format_args!("{position}: failed"));
+                tally.failed.push((run.id.clone(), failure));
             }
         }
         Ok(tally)
@@ -175,27 +178,28 @@ impl Args {
 /// How the selected runs ended.
 #[derive(Default)]
 struct Tally {
-    failed: usize,
-    /// Those of the failed that the trainer refused as bad input.
-    bad_input: usize,
+    /// The ids of the runs that failed, in order.
+    failed: Vec<(String, Failure)>,
     interrupted: bool,
 }
 
 impl Tally {
-    fn add_failure(&mut self, position: &str, folder: &Path, why: &str) {
-        self.failed += 1;
-        say(format_args!("{position}: failed in {}:", shown(folder)));
-        for line in why.lines() {
-            say(format_args!("    {line}"));
-        }
-    }
-
-    fn exit_code(&self, runs: usize) -> ExitCode {
-        if self.failed == 0 {
+    /// Says which of `runs` runs failed and why; runs that failed for the same reason together.
+    fn conclude(&self, runs: usize) -> ExitCode {
+        if self.failed.is_empty() {
             return ExitCode::SUCCESS;
         }
-        say(format_args!("{} of {runs} runs failed; the same command tries them again", self.failed));
-        ExitCode::from(if self.bad_input == runs { 2 } else { 1 })
+        say(format_args!("{} of {runs} runs failed; the same command tries them again:", self.failed.len()));
+        for (index, (id, failure)) in self.failed.iter().enumerate() {
+            say(format_args!("  {id}"));
+            if self.failed.get(index + 1).is_none_or(|next| next.1.why != failure.why) {
+                for line in failure.why.lines() {
+                    say(format_args!("    {line}"));
+                }
+            }
+        }
+        let refused = self.failed.iter().filter(|(_, failure)| failure.bad_input).count();
+        ExitCode::from(if refused == runs { 2 } else { 1 })
     }
 }
 
@@ -210,8 +214,4 @@ fn show_plan(plan: &Plan, selected: &[&Run], out: &Path) {
         };
         say(format_args!("  {state:<11}  {:<36}  {}", run.id, run.command()));
     }
-}
-
-fn top1(record: &Record) -> String {
-    format!("test top-1 {:.2} %", record.result.last.top1)
 }

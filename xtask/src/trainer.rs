@@ -38,14 +38,17 @@ pub enum Outcome {
     /// It finished.
     Done,
     /// It failed.
-    Failed {
-        /// The last lines it wrote, and its exit status.
-        why: String,
-        /// Whether it refused its input, and trained nothing.
-        bad_input: bool,
-    },
+    Failed(Failure),
     /// Ctrl-C or SIGTERM stopped it; it can be resumed.
     Interrupted,
+}
+
+/// Why a run failed.
+pub struct Failure {
+    /// The last lines it wrote, and its exit status.
+    pub why: String,
+    /// Whether it refused its input, and trained nothing.
+    pub bad_input: bool,
 }
 
 impl Trainer {
@@ -82,9 +85,7 @@ impl Trainer {
         Ok(match status {
             _ if self.interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
             Some(status) if status.success() => Outcome::Done,
-            Some(status) => {
-                Outcome::Failed { why: format!("{last_lines}{status}"), bad_input: status.code() == Some(2) }
-            }
+            Some(status) => Outcome::Failed(Failure::new(&last_lines, status)),
             None => Outcome::Interrupted,
         })
     }
@@ -92,11 +93,13 @@ impl Trainer {
     /// Has the trainer hold the finished run in `folder` against the configuration of `run`.
     ///
     /// # Errors
-    /// It is another configuration's; the message is the trainer's.
-    pub fn verify(&self, run: &Run, folder: &Path) -> Result<()> {
+    /// The process cannot be started.
+    pub fn verify(&self, run: &Run, folder: &Path) -> Result<Outcome> {
         let output = self.start(&mut self.command(run, folder))?.wait_with_output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
-        Ok(())
+        if output.status.success() {
+            return Ok(Outcome::Done);
+        }
+        Ok(Outcome::Failed(Failure::new(&String::from_utf8_lossy(&output.stderr), output.status)))
     }
 
     fn command(&self, run: &Run, folder: &Path) -> Command {
@@ -104,7 +107,7 @@ impl Trainer {
         command.args(run.arguments(self.data.as_deref()));
         command.arg("--out").arg(folder);
         if let Some(threads) = self.threads {
-            command.env("RAYON_NUM_THREADS", threads.to_string());
+            command.arg("--threads").arg(threads.to_string());
         }
         command
     }
@@ -132,6 +135,12 @@ impl Trainer {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+impl Failure {
+    fn new(last_lines: &str, status: ExitStatus) -> Self {
+        Self { why: format!("{last_lines}{status}"), bad_input: status.code() == Some(2) }
     }
 }
 

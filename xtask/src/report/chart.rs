@@ -4,6 +4,7 @@ use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::experiment::Data;
 use crate::published::CurvePoint;
 use crate::run_folder::Epoch;
 use crate::summary::{FamilySummary, RowSummary};
@@ -31,7 +32,8 @@ struct Panel {
     title: String,
     y_label: &'static str,
     lines: Vec<Line>,
-    published_label: String,
+    /// What the dashed curves are; `None` where there are none.
+    published_label: Option<String>,
 }
 
 /// The curves of one row.
@@ -92,12 +94,15 @@ impl Panel {
             Figure::TestTop1 => ("test top-1", "test top-1 (%)"),
             Figure::TrainLoss => ("training loss", "training loss"),
         };
+        // An epoch of the sample is a hundredth of a published one, so the curves would not mean the same.
+        let published = family.training.data != Data::Sample;
         let model = &family.family.published_model;
+        let published_label = format!("dashed: published, full-size {model}, its first epochs");
         Self {
             title: format!("{}: {title}", family.training.base),
             y_label,
-            lines: lines.map(|(row, colour)| Line::new(row, *colour, figure)).collect(),
-            published_label: format!("dashed: published, full-size {model}, its first epochs"),
+            lines: lines.map(|(row, colour)| Line::new(row, *colour, figure, published)).collect(),
+            published_label: published.then_some(published_label),
         }
     }
 
@@ -154,32 +159,36 @@ impl Panel {
             area.draw(&PathElement::new(sample, line.colour.stroke_width(3)))?;
             area.draw(&Text::new(line.label.clone(), (LEFT + 32, y - 6), text.clone()))?;
         }
+        let Some(label) = &self.published_label else {
+            return Ok(());
+        };
         let y = middle(self.lines.len());
         for x in [LEFT, LEFT + 9, LEFT + 18] {
             let dash = vec![(x, y), (x + 6, y)];
             area.draw(&PathElement::new(dash, BLACK.mix(0.6).stroke_width(1)))?;
         }
-        area.draw(&Text::new(self.published_label.clone(), (LEFT + 32, y - 6), text))?;
+        area.draw(&Text::new(label.clone(), (LEFT + 32, y - 6), text))?;
         Ok(())
     }
 }
 
 impl Line {
-    fn new(row: &RowSummary, colour: RGBColor, figure: Figure) -> Self {
+    fn new(row: &RowSummary, colour: RGBColor, figure: Figure, published: bool) -> Self {
         let ours = |epoch: &Epoch| match figure {
             Figure::TestTop1 => (epoch.epoch as i32, epoch.test_top1),
             Figure::TrainLoss => (epoch.epoch as i32, epoch.train_loss),
         };
-        let published = |point: &CurvePoint| match figure {
+        let points = |point: &CurvePoint| match figure {
             Figure::TestTop1 => (point.epoch as i32, point.test_top1),
             Figure::TrainLoss => (point.epoch as i32, point.train_loss),
         };
+        let curve = if published { row.row.published.curve.as_slice() } else { &[] };
         let runs = row.records.iter().map(|record| record.epochs.iter().map(ours).collect());
         Self {
             label: row.row.label.clone(),
             colour,
             runs: runs.collect(),
-            published: row.row.published.curve.iter().map(published).collect(),
+            published: curve.iter().map(points).collect(),
         }
     }
 }

@@ -78,5 +78,5 @@ pub fn training_note(family: &FamilySummary) -> String {
 pub fn published_note(family: &FamilySummary) -> String {
     let epochs = family.rows.first().map_or(0, |row| row.row.published.epochs);
     let model = &family.family.published_model;
-    format!("published: full-size {model}, {epochs} epochs, full CIFAR-10; not comparable with our size and training")
+    format!("Published: full-size {model}, {epochs} epochs, full CIFAR-10; not comparable with our size and training")
 }

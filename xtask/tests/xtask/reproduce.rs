@@ -76,7 +76,7 @@ fn every_run_is_carried_out_once_and_reported() {
             "12.50",
             "123,456",
             "81.27",
-            "* published: full-size VGG-11, 150 epochs",
+            "* Published: full-size VGG-11, 150 epochs",
             "report:",
         ],
     );
@@ -94,10 +94,10 @@ fn the_reports_mark_whose_numbers_they_show() {
     assert_eq!(bench.run(&["--seeds", "2"]).status.code(), Some(0));
     let markdown = bench.read("report.md");
     assert_says(&markdown, &["| half and half (ratio 0.5) | 2 of 2 | 12.50 ± 0.00 | *81.27* |"]);
-    assert_says(&markdown, &["published: full-size ViT-Tiny, 150 epochs", "convnn train --preset vit_compact_random"]);
+    assert_says(&markdown, &["Published: full-size ViT-Tiny, 150 epochs", "convnn train --preset vit_compact_random"]);
     let page = bench.read("report.html");
     assert_eq!(page.matches("<svg role=\"img\"").count(), 4, "two charts a family");
-    assert_says(&page, &["dashed: published, full-size VGG-11", "prefers-color-scheme: dark"]);
+    assert_says(&page, &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark"]);
     for outside in ["src=", "href=", "url(", "<script", "@import"] {
         assert!(!page.contains(outside), "the page is not self-contained: {outside}");
     }
@@ -112,7 +112,11 @@ fn a_failed_run_is_reported_and_the_rest_goes_on() {
     let bench = Bench::new();
     let output = bench.command(&[]).env("FAIL_ON", "ratio_0.5").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_says(&stderr(&output), &["failed in ", "    error: the loss is not finite", "1 of 6 runs failed"]);
+    let end = "1 of 6 runs failed; the same command tries them again:\n  vgg_branch_ratio/ratio_0.5/seed_1\n    ";
+    assert_says(
+        &stderr(&output),
+        &["[2/6] vgg_branch_ratio/ratio_0.5/seed_1: failed", end, "    error: the loss is not finite"],
+    );
     assert_says(&bench.read("vgg_branch_ratio/ratio_0.5/seed_1/log.txt"), &["training vgg11_compact", "not finite"]);
     assert_says(&bench.read("report.md"), &["| half and half (ratio 0.5) | 0 of 1 | – |", "a run is missing"]);
     assert_eq!(bench.calls().len(), 6);
@@ -166,7 +170,7 @@ fn bad_input_is_refused_before_anything_is_written() {
     let bench = Bench::new();
     let output = bench.command(&["quick"]).env("BAD_INPUT", "1").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert_says(&stderr(&output), &["error: no data", "6 of 6 runs failed"]);
+    assert_says(&stderr(&output), &["6 of 6 runs failed", "    error: no data\n    exit status: 2\n"]);
     assert!(!bench.out().exists());
 }
 
@@ -197,7 +201,7 @@ fn results_of_another_configuration_or_damaged_ones_are_not_reported() {
     let output = bench.run(&[]);
     assert_eq!(output.status.code(), Some(1));
     let reason = "the folder holds a run with layer.branch_ratio = 0.25, but 1.0 is planned";
-    assert_says(&stderr(&output), &[reason, "result.json: EOF while parsing", "2 of 6 runs failed"]);
+    assert_says(&stderr(&output), &["2 of 6 runs failed", reason, "result.json: EOF while parsing"]);
     assert_says(
         &bench.read("report.md"),
         &["| ConvNN alone (ratio 1) | 0 of 1 | – |", "| ConvNN, all tokens | 0 of 1 |"],
