@@ -37,10 +37,11 @@ pub fn audit(parameters: &[(String, Var)], gradients: &GradStore, rule: AuditRul
     }
 }
 
-/// The largest absolute value; NaN where there is one, since every comparison with it is false.
+/// The largest absolute value, or NaN where there is one.
 fn largest(tensor: &Tensor) -> Result<f32> {
     let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    Ok(values.into_iter().fold(0.0, |largest, value| if value.abs() <= largest { largest } else { value.abs() }))
+    let keep = |largest: f32, value: f32| if largest.is_nan() || value <= largest { largest } else { value };
+    Ok(values.into_iter().map(f32::abs).fold(0.0, keep))
 }
 
 /// The first five names, and how many more there are.
@@ -66,7 +67,8 @@ mod tests {
     fn each_fault_is_named() {
         let parameters = ["good", "zero", "absent"].map(|name| (name.to_owned(), var(&[1.0, -2.0])));
         let [(_, good), (_, zero), _] = &parameters;
-        let loss = good.sqr().unwrap().sum_all().unwrap() + (zero.as_tensor() * 0.0).unwrap().sum_all().unwrap();
+        let loss = good.sqr().unwrap().sum_all().unwrap()
+            + zero.as_tensor().mul(&zero.zeros_like().unwrap()).unwrap().sum_all().unwrap();
         let mut gradients = loss.unwrap().backward().unwrap();
         let error = audit(&parameters, &gradients, AuditRule::Strict).unwrap_err().to_string();
         assert!(error.contains("`zero` (a gradient of zeros), `absent` (no gradient)"), "{error}");

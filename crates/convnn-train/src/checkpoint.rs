@@ -99,7 +99,7 @@ struct StateFile {
 }
 
 impl StateFile {
-    fn digest(&self) -> Result<String, serde_json::Error> {
+    fn digest(&self) -> serde_json::Result<String> {
         let text = serde_json::to_string(&(&self.state, &self.model_sha256, &self.optimizer_sha256))?;
         Ok(hex(&Sha256::digest(text)))
     }

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<()> {
     let weights = Weights::open(&args.path)?;
     let dataset = dataset(args, &weights)?;
     let named = args.data.as_deref().or(weights.data.as_deref().map(Path::new));
-    let data = Search::new(named, std::env::var_os).open(dataset)?;
+    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(dataset)?;
     let session = weights.session()?;
     let loader = session.test_loader(&data, args.batch_size)?;
     let started = Instant::now();

@@ -86,7 +86,7 @@ pub fn run(args: Args) -> Result<()> {
         Found::Nothing => None,
     };
     let named = (config.data != "search").then(|| Path::new(&config.data));
-    let data = Search::new(named, std::env::var_os).open(config.dataset)?;
+    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
     let session = Session::new(&config.model, config.seed)?;
     // Everything that can be wrong with the input has been seen: from here on files are written.
     let folder = match found {

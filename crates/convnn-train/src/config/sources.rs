@@ -102,6 +102,11 @@ struct Resolving {
 
 impl Resolving {
     fn apply(&mut self, assignment: &Assignment) -> Result<()> {
+        let wrong = |message: String| Error::Config { place: assignment.place.clone(), message };
+        if matches!(assignment.value, Value::Float(number) if !number.is_finite()) {
+            let (key, value) = (assignment.key(), &assignment.value);
+            return Err(wrong(format!("`{key}` is {value}; expected a finite number")));
+        }
         let trials = self.trials(assignment);
         let mut failure = String::new();
         for trial in trials {
@@ -118,15 +123,11 @@ impl Resolving {
                 Err(message) => failure = message,
             }
         }
-        let depth = assignment
-            .path
-            .len()
-            .min(if lookup(&self.table, &assignment.path[..1]).is_some_and(Value::is_table) { 2 } else { 1 });
-        if lookup(&self.table, &assignment.path[..depth]).is_none() {
+        if lookup(&self.table, key_part(&assignment.path)).is_none() {
             return Err(self.unknown(assignment));
         }
-        let message = format!("`{}` is {}: {failure}", assignment.key(), assignment.value);
-        Err(Error::Config { place: assignment.place.clone(), message })
+        let reason = failure.trim_start_matches("[layer]: ");
+        Err(wrong(format!("`{}` is {}: {reason}", assignment.key(), assignment.value)))
     }
 
     /// The documents that an assignment may mean, the likelier first.
@@ -177,6 +178,12 @@ impl Resolving {
             }),
         }
     }
+}
+
+/// The part of a path that names a key: two words in `[model]` and `[layer]`, else one.
+fn key_part(path: &[String]) -> &[String] {
+    let depth = if path[0] == "model" || path[0] == "layer" { 2 } else { 1 };
+    &path[..depth.min(path.len())]
 }
 
 fn reset_layer(table: &mut Table, kind: &str) {

@@ -56,7 +56,7 @@ pub fn tiny_vgg(out: &Path, epochs: usize) -> Command {
 
 fn tiny(out: &Path, epochs: usize, preset: &str) -> Command {
     let mut command = convnn();
-    command.args(["train", "--preset", preset, "--data", "sample", "--seed", "7", "--set", "batch_size=64"]);
+    command.args(["train", "--preset", preset, "--data", "sample", "--set", "seed=7", "--set", "batch_size=64"]);
     command.args(["--set", "schedule=constant", "--epochs", &epochs.to_string(), "--out"]).arg(out);
     command
 }

@@ -73,23 +73,25 @@ fn the_first_difference_is_named() {
     let config = |sets: &[&str]| resolve(Some("vgg11_compact"), None, sets);
     let base = config(&[]);
     assert_eq!(first_difference(&base, &base, &[]).unwrap(), None);
-    let difference = first_difference(&base, &config(&["epochs=99", "layer.padding=0"]), &["epochs"]).unwrap().unwrap();
+    let difference =
+        first_difference(&base, &config(&["epochs=99", "layer.kernel_size=5"]), &["epochs"]).unwrap().unwrap();
     assert_eq!(
         (difference.key.as_str(), difference.first.as_str(), difference.second.as_str()),
-        ("layer.padding", "1", "0")
+        ("layer.kernel_size", "3", "5")
     );
     let difference = first_difference(&base, &config(&["layer.kind=conv2d"]), &["layer.kind"]).unwrap().unwrap();
     assert_eq!(difference.second, "absent", "{difference:?}");
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_configuration_comes_back_from_its_text(
         (epochs, batch_size, seed) in (1usize..1000, 1usize..5000, 0i64..),
         rate in 1e-12f64..10.0,
         decay in prop_oneof![Just(0.0), 1e-9f64..1.0],
         clip in prop_oneof![Just(None), (1e-6f64..1e6).prop_map(Some)],
-        ratio in 0.0f64..=1.0,
+        ratio in prop_oneof![Just(0.0), 0.1f64..0.9, Just(1.0)],
         neighbors in 1usize..=16,
         schedule in prop_oneof![Just("constant"), Just("cosine"), Just("step")],
         optimizer in prop_oneof![Just("adamw"), Just("sgd")],
