@@ -109,17 +109,36 @@ impl Canvas {
         Ok(map.reshape((b, self.tokens(), c))?)
     }
 
-    /// Places of the candidates on the padded map in rising order; `None` for all.
+    /// Places of the candidates on the padded map in rising order; `None` for all. The places `given` stand in for
+    /// those that would be drawn.
     ///
     /// # Errors
-    /// Where a margin leaves no candidate.
-    pub(crate) fn candidates(self, candidates: Candidates, pass: &Pass, layer: &str) -> Result<Option<Vec<u32>>> {
-        let mut places = match candidates {
-            Candidates::All => return Ok(None),
-            Candidates::Random { n } => {
+    /// Where a margin leaves no candidate, or a given place is not on the map.
+    pub(crate) fn candidates(
+        self,
+        given: Option<&[u32]>,
+        candidates: Candidates,
+        pass: &Pass,
+        layer: &str,
+    ) -> Result<Option<Vec<u32>>> {
+        let mut places = match (given, candidates) {
+            (Some(given), _) => {
+                let tokens = self.padded_tokens();
+                if let Some(place) = given.iter().find(|&&place| place as usize >= tokens) {
+                    return Err(Error::Option {
+                        layer: layer.to_owned(),
+                        option: "candidates",
+                        found: format!("a sample with token {place}"),
+                        expected: format!("numbers of the {tokens} tokens of the padded map"),
+                    });
+                }
+                given.to_vec()
+            }
+            (None, Candidates::All) => return Ok(None),
+            (None, Candidates::Random { n }) => {
                 streams::sample(&mut pass.generator("candidates", layer), self.padded_tokens(), n)
             }
-            Candidates::Spatial { n, margin } => {
+            (None, Candidates::Spatial { n, margin }) => {
                 let xs = lattice(self.inner.width, n, margin, layer)?;
                 let ys = if self.sequence { vec![0] } else { lattice(self.inner.height, n, margin, layer)? };
                 let width = self.outer().width;
@@ -198,8 +217,12 @@ mod tests {
         assert_eq!(lattice(9, 1, 2, "l").unwrap(), [2]);
         assert!(lattice(4, 2, 2, "l").unwrap_err().to_string().starts_with("l: `candidates`"));
         let canvas = Canvas::grid(Grid::new(2, 2), 1);
-        let places = canvas.candidates(Candidates::Spatial { n: 2, margin: 0 }, &Pass::evaluation(), "l").unwrap();
-        assert_eq!(places.unwrap(), [5, 6, 9, 10]);
+        let candidates =
+            |given| canvas.candidates(given, Candidates::Spatial { n: 2, margin: 0 }, &Pass::evaluation(), "l");
+        assert_eq!(candidates(None).unwrap().unwrap(), [5, 6, 9, 10]);
+        assert_eq!(candidates(Some(&[15, 0, 3])).unwrap().unwrap(), [0, 3, 15]);
+        let line = candidates(Some(&[16])).unwrap_err().to_string();
+        assert!(line.starts_with("l: `candidates` is a sample with token 16; expected numbers of the 16"), "{line}");
     }
 
     #[test]

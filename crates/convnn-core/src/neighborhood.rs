@@ -30,14 +30,7 @@ impl Neighborhood<'_> {
         sample: Option<&[u32]>,
         pass: &Pass,
     ) -> Result<Tensor> {
-        let sample = match sample {
-            Some(places) => {
-                let mut places = places.to_vec();
-                places.sort_unstable();
-                Some(places)
-            }
-            None => canvas.candidates(self.candidates, pass, self.layer)?,
-        };
+        let sample = canvas.candidates(sample, self.candidates, pass, self.layer)?;
         let index = self.select(x, canvas, sample)?;
         let aggregate = match self.kernel {
             Kernel::Depthwise => ops::aggregate_depthwise,

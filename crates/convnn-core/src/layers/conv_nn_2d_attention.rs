@@ -119,14 +119,7 @@ impl ConvNn2dAttention {
         let queries = linear(&x, &self.w_q)?; // (B, T, C)
         let values = linear(&x, &self.w_v)?; // (B, T, C)
 
-        let candidates = match &self.sample {
-            Some(places) => {
-                let mut places = places.clone();
-                places.sort_unstable();
-                Some(places)
-            }
-            None => canvas.candidates(c.candidates, pass, &self.name)?,
-        };
+        let candidates = canvas.candidates(self.sample.as_deref(), c.candidates, pass, &self.name)?;
         // The score that the token itself is given (SPEC section 2).
         let own_score = match (&candidates, c.similarity) {
             (Some(_), _) => 1.0,

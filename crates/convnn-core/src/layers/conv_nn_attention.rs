@@ -182,14 +182,8 @@ impl ConvNnAttention {
     fn select(&self, keys: &Tensor, queries: &Tensor, pass: &Pass) -> Result<Tensor> {
         let c = &self.config;
         let n = keys.dim(1)?;
-        let candidates = match &self.sample {
-            Some(tokens) => {
-                let mut tokens = tokens.clone();
-                tokens.sort_unstable();
-                Some(tokens)
-            }
-            None => Canvas::sequence(n, 0).candidates(c.candidates, pass, &self.name)?,
-        };
+        let sequence = Canvas::sequence(n, 0);
+        let candidates = sequence.candidates(self.sample.as_deref(), c.candidates, pass, &self.name)?;
         let selection = Selection {
             similarity: c.similarity,
             neighbors: c.neighbors,
