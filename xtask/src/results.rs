@@ -135,10 +135,71 @@ fn rendered(experiments: &Experiments, data: &Path) -> Result<[(PathBuf, String)
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::run_folder::{Environment, Epoch, RunResult, Scores};
+
+    fn experiments() -> Experiments {
+        Experiments::read(&data_folder("experiments"), &data_folder("paper")).unwrap()
+    }
+
+    /// A made-up record of every run of `smoke`.
+    fn records(experiments: &Experiments) -> Vec<Record> {
+        let scores = || Scores { top1: 12.5, top5: 55.0, loss: 2.25 };
+        let plan = Plan::new(experiments, "smoke", None).unwrap();
+        let record = |run: &crate::plan::Run| Record {
+            id: run.id.clone(),
+            command: run.command(),
+            result: RunResult {
+                last: scores(),
+                last5: scores(),
+                best: scores(),
+                params: 1234,
+                gflops: 0.5,
+                seconds_per_epoch: 1.0,
+                preset: run.base.clone(),
+                dataset: "cifar10".into(),
+                seed: run.seed.into(),
+                epochs: run.epochs,
+            },
+            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5, seconds: 1.0 }],
+            environment: Environment {
+                convnn: "0".into(),
+                candle: "0".into(),
+                device: "cpu".into(),
+                cpu: None,
+                threads: 1,
+                system: "test".into(),
+            },
+        };
+        plan.runs.iter().map(record).collect()
+    }
+
+    #[test]
+    fn stale_tables_pictures_and_commands_are_found() {
+        let experiments = experiments();
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("smoke.json");
+        let mut records = records(&experiments);
+        let keep = |records: &[Record]| fs::write(&data, serde_json::to_string(records).unwrap()).unwrap();
+        keep(&records);
+        assert!(check(&experiments, folder.path()).is_err(), "there is no table");
+        for (path, text) in rendered(&experiments, &data).unwrap() {
+            fs::write(path, text).unwrap();
+        }
+        check(&experiments, folder.path()).unwrap();
+
+        records[0].result.last.top1 = 13.0;
+        keep(&records);
+        let stale = check(&experiments, folder.path()).unwrap_err().to_string();
+        assert!(stale.contains("smoke.md is stale"), "{stale}");
+        records[0].result.last.top1 = 12.5;
+        records[0].command += " --set batch_size=1";
+        keep(&records);
+        let other = check(&experiments, folder.path()).unwrap_err().to_string();
+        assert!(other.contains("is no longer a run of `smoke`"), "{other}");
+    }
 
     #[test]
     fn the_results_in_docs_are_made_from_the_data_beside_them() {
-        let experiments = Experiments::read(&data_folder("experiments"), &data_folder("paper")).unwrap();
-        check(&experiments, &root().join("docs/results")).unwrap();
+        check(&experiments(), &root().join("docs/results")).unwrap();
     }
 }
