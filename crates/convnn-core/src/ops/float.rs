@@ -21,6 +21,8 @@ pub(crate) trait Float: WithDType + Neg<Output = Self> {
     fn fma<const FMA: bool>(self, factor: Self, addend: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// The next smaller value.
+    fn next_down(self) -> Self;
     /// Natural exponential; f32 to 2 units in the last place, results below 2⁻¹²⁴ become 0. NaN stays NaN.
     fn exp<const FMA: bool>(self) -> Self;
     /// Error function; f32 to 2 units in the last place. NaN stays NaN.
@@ -52,6 +54,11 @@ impl Float for f32 {
     fn fma<const FMA: bool>(self, factor: Self, addend: Self) -> Self {
         // Without the instruction, `f32::mul_add` is a slow library call.
         if FMA { Self::mul_add(self, factor, addend) } else { self * factor + addend }
+    }
+
+    #[inline(always)]
+    fn next_down(self) -> Self {
+        Self::next_down(self)
     }
 
     #[inline(always)]
@@ -135,6 +142,11 @@ impl Float for f64 {
     #[inline(always)]
     fn fma<const FMA: bool>(self, factor: Self, addend: Self) -> Self {
         if FMA { Self::mul_add(self, factor, addend) } else { self * factor + addend }
+    }
+
+    #[inline(always)]
+    fn next_down(self) -> Self {
+        Self::next_down(self)
     }
 
     #[inline(always)]

@@ -79,7 +79,8 @@ struct Candidates<T> {
     d: usize,
     /// (M, D), unit rows for the cosine.
     rows: Vec<T>,
-    /// (D, M), M filled up to whole chunks; where D is narrow.
+    /// Where D is narrow, (1 + D, M) with M filled up to whole chunks. Scores start from the first row: 0, and −∞ past the
+    /// last candidate.
     columns: Vec<T>,
     /// ‖c‖² of each candidate, for the Euclidean product form.
     squares: Vec<T>,
@@ -100,10 +101,11 @@ impl<T: Float> Candidates<T> {
         let count = rows.len() / d.max(1);
         let narrow = d <= NARROW;
         let padded = count.next_multiple_of(CHUNK);
-        let mut columns = vec![T::ZERO; if narrow { d * padded } else { 0 }];
+        let mut columns = vec![T::ZERO; if narrow { (1 + d) * padded } else { 0 }];
         if narrow {
+            columns[count..padded].fill(T::NEG_INFINITY);
             for (i, row) in rows.chunks_exact(d).enumerate() {
-                row.iter().enumerate().for_each(|(c, &v)| columns[c * padded + i] = v);
+                row.iter().enumerate().for_each(|(c, &v)| columns[(1 + c) * padded + i] = v);
             }
         }
         let squares = if !narrow && metric == Metric::Euclidean { squares(&rows, d) } else { Vec::new() };
@@ -199,7 +201,7 @@ impl<T: Float> Best<T> {
     }
 }
 
-/// Compares a chunk of scores with the last of the best, and takes in those that are higher.
+/// Compares a chunk of scores with `last`, and takes in those that are higher.
 #[inline(always)]
 fn offer<T: Float>(
     chunk: &[T; CHUNK],
@@ -219,23 +221,68 @@ fn offer<T: Float>(
     if !any {
         return;
     }
+    let mut higher = 0u32;
     for l in 0..CHUNK {
-        let mut score = chunk[l];
-        if score > *last {
-            let place = first + l;
-            let row = places.map_or((base + place) as u32, |places| places[place]);
-            if clamp && score > T::ONE {
-                score = T::ONE;
-            }
-            if row != own && score > *last {
-                *last = best.insert(query, score, row);
+        higher |= u32::from(chunk[l] > *last) << l;
+    }
+    while higher != 0 {
+        let l = higher.trailing_zeros() as usize;
+        higher &= higher - 1;
+        let place = first + l;
+        let row = places.map_or((base + place) as u32, |places| places[place]);
+        let score = if clamp && chunk[l] > T::ONE { T::ONE } else { chunk[l] };
+        if row != own && score > *last {
+            let least = best.insert(query, score, row);
+            if least > *last {
+                *last = least;
             }
         }
     }
 }
 
+/// The largest score of each lane, over all chunks so far.
+#[inline(always)]
+fn raise<T: Float>(lanes: &mut [T; CHUNK], chunk: &[T; CHUNK]) {
+    for l in 0..CHUNK {
+        lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+    }
+}
+
+/// A score that the last of the `k` best exceeds: just below the `k`-th largest lane, and one further where a lane may
+/// be the token itself. Each lane is a candidate of its own, so that at least `k` are as high.
+///
+/// With it, few scores are taken in that do not stay.
+#[inline(always)]
+fn bound<T: Float>(mut lanes: [T; CHUNK], k: usize, own: bool, clamp: bool) -> T {
+    let rank = k + usize::from(own);
+    if rank > CHUNK {
+        return T::NEG_INFINITY;
+    }
+    let mut largest = T::NEG_INFINITY;
+    for _ in 0..rank {
+        largest = T::NEG_INFINITY;
+        for l in 0..CHUNK {
+            largest = if lanes[l] > largest { lanes[l] } else { largest };
+        }
+        // Equal lanes go together, which only lowers the bound.
+        for l in 0..CHUNK {
+            lanes[l] = if lanes[l] == largest { T::NEG_INFINITY } else { lanes[l] };
+        }
+    }
+    let largest = if clamp && largest > T::ONE { T::ONE } else { largest };
+    largest.next_down()
+}
+
 /// No pool row: nothing is struck.
 const NOBODY: u32 = u32::MAX;
+
+/// One chunk of a row of columns.
+#[inline(always)]
+fn start<T: Float>(columns: &[T], first: usize) -> [T; CHUNK] {
+    let mut chunk = [T::ZERO; CHUNK];
+    chunk.copy_from_slice(&columns[first..first + CHUNK]);
+    chunk
+}
 
 /// Walks the chunks of candidates of each query; `score` computes one chunk.
 #[inline(always)]
@@ -254,12 +301,16 @@ fn scan_chunks<T: Float>(
     for query in 0..queries {
         let own = own.map_or(NOBODY, |own| own[query]);
         let mut last = T::NEG_INFINITY;
-        for first in (0..count).step_by(CHUNK) {
-            let mut chunk = score(query, first);
-            if first + CHUNK > count {
-                chunk[count - first..].fill(T::NEG_INFINITY);
+        // A sample may hold a token more than once, and is small.
+        if places.is_none() {
+            let mut lanes = [T::NEG_INFINITY; CHUNK];
+            for first in (0..count).step_by(CHUNK) {
+                raise(&mut lanes, &score(query, first));
             }
-            offer(&chunk, first, places, 0, own, clamp, query, &mut last, best);
+            last = bound(lanes, best.k, own != NOBODY, clamp);
+        }
+        for first in (0..count).step_by(CHUNK) {
+            offer(&score(query, first), first, places, 0, own, clamp, query, &mut last, best);
         }
     }
 }
@@ -271,12 +322,12 @@ kernel! {
         places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
     ) {
         let padded = count.next_multiple_of(CHUNK);
-        let d = if D > 0 { D } else { columns.len() / padded.max(1) };
-        scan_chunks(count, places, own, metric == Metric::Cosine, queries.len() / d, best, |query, first| {
-            let mut chunk = [T::ZERO; CHUNK];
+        let d = if D > 0 { D } else { columns.len() / padded.max(1) - 1 };
+        scan_chunks(count, places, own, metric == Metric::Cosine, queries.len() / d, best, #[inline(always)] |query, first| {
+            let mut chunk = start(columns, first);
             for c in 0..d {
                 let q = queries[query * d + c];
-                let column = &columns[c * padded + first..][..CHUNK];
+                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
                 for l in 0..CHUNK {
                     chunk[l] = q.fma::<FMA>(column[l], chunk[l]);
                 }
@@ -293,11 +344,11 @@ kernel! {
         places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
     ) {
         let padded = count.next_multiple_of(CHUNK);
-        scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
-            let mut chunk = [T::ZERO; CHUNK];
+        scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
+            let mut chunk = start(columns, first);
             for c in 0..d {
                 let q = queries[query * d + c];
-                let column = &columns[c * padded + first..][..CHUNK];
+                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
                 for l in 0..CHUNK {
                     let difference = q - column[l];
                     chunk[l] = (-difference).fma::<FMA>(difference, chunk[l]);
@@ -315,11 +366,11 @@ kernel! {
         places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
     ) {
         let padded = count.next_multiple_of(CHUNK);
-        scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
-            let mut chunk = [T::ZERO; CHUNK];
+        scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
+            let mut chunk = start(columns, first);
             for c in 0..d {
                 let q = queries[query * d + c];
-                let column = &columns[c * padded + first..][..CHUNK];
+                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
                 for l in 0..CHUNK {
                     let difference = q - column[l];
                     let negative = if difference < T::ZERO { difference } else { -difference };
@@ -341,8 +392,8 @@ fn scan_chebyshev_plain<T: Float>(
     best: &mut Best<T>,
 ) {
     let count = rows.len() / d;
-    scan_chunks(count, places, own, false, queries.len() / d, best, |query, first| {
-        let mut chunk = [T::NEG_INFINITY; CHUNK];
+    scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
+        let mut chunk = [T::NEG_INFINITY; CHUNK]; // lanes past the last candidate are never chosen
         for (l, row) in rows[first * d..].chunks_exact(d).take(CHUNK).enumerate() {
             let q = &queries[query * d..][..d];
             chunk[l] = q.iter().zip(row).fold(T::ZERO, |least, (&a, &b)| {
@@ -369,6 +420,13 @@ kernel! {
             let own = own.map_or(NOBODY, |own| own[query]);
             let mut last = best.scores[(query + 1) * best.k - 1];
             let (chunks, rest) = scores.as_chunks::<CHUNK>();
+            // A sample may hold a token more than once, and is small.
+            if places.is_none() {
+                let mut lanes = [T::NEG_INFINITY; CHUNK];
+                chunks.iter().for_each(#[inline(always)] |chunk| raise(&mut lanes, chunk));
+                let bound = bound(lanes, best.k, own != NOBODY, clamp);
+                last = if bound > last { bound } else { last };
+            }
             for (i, chunk) in chunks.iter().enumerate() {
                 offer(chunk, i * CHUNK, places, base, own, clamp, query, &mut last, best);
             }
