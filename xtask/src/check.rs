@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use crate::terminal::say;
 use crate::workspace::{cargo, root};
 
-/// Stops at the first check that fails. Exit code: 0 all pass, 1 one fails.
+/// Arguments of `check`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The checks to run [default: all, in this order]

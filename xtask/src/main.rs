@@ -28,10 +28,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Train, evaluate and report, beside the published numbers
+    ///
+    /// Finished runs are kept and interrupted ones go on where they were, so the same command can be given again at any
+    /// time. Exit codes: 0 all runs are done, 1 some failed, 2 bad input, 130 interrupted.
     Reproduce(reproduce::Args),
     /// Run exactly the checks of continuous integration, cheapest first
+    ///
+    /// Stops at the first check that fails. Exit codes: 0 all pass, 1 one fails.
     Check(check::Args),
     /// Keep the results of a reproduction in docs/results, as data, table and picture
+    ///
+    /// Every run of the preset must be finished. Exit codes: 0 done, 2 something is missing or stale.
     Results(results::Args),
 }
 

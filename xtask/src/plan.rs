@@ -178,7 +178,7 @@ mod tests {
         let run = plan.select(Some("convnn_random/seed_1")).unwrap()[0];
         let command = run.command();
         assert!(command.starts_with("convnn train --preset vit_compact_random "), "{command}");
-        assert!(command.ends_with("--dataset cifar10 --epochs 10 --seed 1"), "{command}");
+        assert!(command.ends_with("--dataset cifar10 --epochs 5 --seed 1"), "{command}");
     }
 
     #[test]

@@ -17,11 +17,10 @@ use crate::terminal::{print, say};
 use crate::trainer::{self, Failure, Outcome, Trainer};
 use crate::workspace::{data_folder, root, shown};
 
-/// Finished runs are kept and interrupted ones go on where they were, so the same command can be given again at any
-/// time. Exit code: 0 all runs are done, 1 some failed, 2 bad input, 130 interrupted.
+/// Arguments of `reproduce`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to reproduce: `smoke` (embedded sample, minutes) or `quick` (full CIFAR-10, about an hour)
+    /// What to reproduce: a preset of xtask/experiments/presets.toml, such as `quick` for the full CIFAR-10
     #[arg(default_value = "smoke")]
     preset: String,
     /// Folder of the complete data set; without it the trainer looks in its usual places

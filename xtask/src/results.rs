@@ -19,7 +19,7 @@ use crate::summary::Summary;
 use crate::terminal::say;
 use crate::workspace::{data_folder, root, shown};
 
-/// Every run of the preset must be finished. Exit code: 0 done, 2 something is missing or stale.
+/// Arguments of `results`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Which reproduction to keep

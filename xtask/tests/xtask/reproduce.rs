@@ -182,7 +182,7 @@ fn a_dry_run_does_nothing() {
     assert_says(&stderr(&output), &["runs in ", "vit_attention/attention/seed_1"]);
     assert_says(
         &stderr(&output),
-        &["convnn train --preset vit_compact_attention --dataset cifar10 --epochs 10 --seed 1"],
+        &["convnn train --preset vit_compact_attention --dataset cifar10 --epochs 5 --seed 1"],
     );
     assert!(!bench.out().exists() && bench.calls().is_empty());
 }
