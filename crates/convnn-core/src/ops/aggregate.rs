@@ -17,7 +17,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, WithDType};
 /// - `values`: (B, M, C)
 /// - `index`: (B, N, K) or (1, N, K) where all images share it, u32; M means the zero token
 /// - `modulation`: ρ (B, N, K), or `None` for 1
-/// - `weight`: (O, C, K)
+/// - `weight`: (O, C, K); (O, C, κ, κ) counts as (O, C, κ²)
 /// - `bias`: (O), or `None`
 /// - result: (B, N, O)
 ///
@@ -34,9 +34,7 @@ pub fn aggregate(
 ) -> Result<Tensor> {
     let (b, m, c) = check(values, index, modulation)?;
     let (n, k) = (index.dim(1)?, index.dim(2)?);
-    let fits = weight.rank() == 3 && weight.dim(1)? == c && weight.dim(2)? == k;
-    ensure_shape(fits, "aggregate", "weight", weight, || format!("(O, {c}, {k})"))?;
-    let o = weight.dim(0)?;
+    let o = outputs(weight, c, k)?;
     if let Some(bias) = bias {
         ensure_shape(bias.dims() == [o], "aggregate", "bias", bias, || format!("({o})"))?;
     }
@@ -70,6 +68,14 @@ pub fn aggregate_depthwise(
         return aggregate_depthwise_reference(values, index, modulation, weight, bias);
     }
     run(Form::Depthwise, values, index, modulation, weight, bias, [b, n, m, c, k])
+}
+
+/// O of a kernel (O, C, K) or (O, C, κ, κ).
+pub(super) fn outputs(weight: &Tensor, c: usize, k: usize) -> Result<usize> {
+    let dims = weight.dims();
+    let fits = dims.len() >= 3 && dims[1] == c && dims[2..].iter().product::<usize>() == k;
+    ensure_shape(fits, "aggregate", "weight", weight, || format!("(O, {c}, {k})"))?;
+    Ok(dims[0])
 }
 
 fn check(values: &Tensor, index: &Tensor, modulation: Option<&Tensor>) -> Result<(usize, usize, usize)> {
@@ -130,6 +136,7 @@ pub fn aggregate_reference(
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let weight = weight.flatten_from(2)?;
     let (o, c, k) = weight.dims3()?;
     let chosen = modulated_reference(values, index, modulation)?; // (B, N, K, C)
     let (b, n, ..) = chosen.dims4()?;
@@ -217,7 +224,8 @@ impl CustomOp3 for Aggregate {
             let bias = (self.role == Role::Bias).then_some(third);
             Ok(match self.form {
                 Form::Standard { outputs } => {
-                    (T::to_cpu_storage_owned(kernels::standard(&task, w, bias, outputs)), Shape::from((b, n, outputs)))
+                    let branch = kernels::Branch { task, weight: w, outputs };
+                    (T::to_cpu_storage_owned(kernels::standard(&[branch], bias)), Shape::from((b, n, outputs)))
                 }
                 Form::Depthwise => {
                     (T::to_cpu_storage_owned(kernels::depthwise(&task, w, bias)), Shape::from((b, n, c)))
@@ -255,19 +263,30 @@ impl CustomOp3 for Aggregate {
             let w_values = values::<T>(&w_storage, w_layout)?;
             // Images at the entry of a network need no gradient, and theirs would be the most expensive one.
             let inputs = v.track_op() || self.role == Role::Modulation;
-            let gradients = match self.form {
-                Form::Standard { outputs } => kernels::standard_gradients(&task, w_values, g, outputs, inputs),
-                Form::Depthwise => kernels::depthwise_gradients(&task, w_values, g),
+            let (dv, dw, drho) = match self.form {
+                Form::Standard { outputs } => {
+                    let dw = kernels::standard_weight_gradient(&task, g, outputs, 0, outputs);
+                    let branch = kernels::Branch { task, weight: w_values, outputs };
+                    let (dv, drho) = match inputs {
+                        true => Some(kernels::standard_input_gradients(&[branch], g)).unzip(),
+                        false => (None, None),
+                    };
+                    (dv, dw, drho.flatten())
+                }
+                Form::Depthwise => {
+                    let gradients = kernels::depthwise_gradients(&task, w_values, g);
+                    (Some(gradients.values), gradients.weight, gradients.modulation)
+                }
             };
             let dthird = match self.role {
-                Role::Modulation => gradients.modulation,
+                Role::Modulation => drho,
                 Role::Bias => Some(kernels::column_sums(g, third.elem_count())),
                 Role::Nothing => None,
             };
             let tensor = |values: Option<Vec<T>>, like: &Tensor| {
                 values.map(|values| Tensor::from_vec(values, like.shape(), device)).transpose()
             };
-            Ok((tensor(gradients.values, v)?, tensor(Some(gradients.weight), w)?, tensor(dthird, third)?))
+            Ok((tensor(dv, v)?, tensor(Some(dw), w)?, tensor(dthird, third)?))
         })?;
         let dv = dv.filter(|_| v.track_op());
         let deliver = |argument: &Tensor, gradient: Option<Tensor>| gradient.and_then(|g| deliver(argument, g));

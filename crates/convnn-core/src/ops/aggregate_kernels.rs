@@ -29,9 +29,9 @@ pub(super) struct Task<'a, T> {
     pub(super) sizes: [usize; 5],
 }
 
-/// Gradients; those of values and modulation only where asked for.
-pub(super) struct Gradients<T> {
-    pub(super) values: Option<Vec<T>>,
+/// Gradients of [`depthwise`].
+pub(super) struct DepthwiseGradients<T> {
+    pub(super) values: Vec<T>,
     pub(super) weight: Vec<T>,
     pub(super) modulation: Option<Vec<T>>,
 }
@@ -87,70 +87,88 @@ fn by_rank<T: Float>(weight: &[T], c: usize, k: usize) -> Vec<T> {
     out
 }
 
-/// y (B, N, O) with `weight` (O, C, K).
-pub(super) fn standard<T: Float>(task: &Task<'_, T>, weight: &[T], bias: Option<&[T]>, outputs: usize) -> Vec<T> {
-    let [_, _, _, c, k] = task.sizes;
-    let width = k * c;
-    let weight = by_rank(weight, c, k);
-    let mut out = vec![T::ZERO; task.rows() * outputs];
-    let rows = task.tile_rows(width);
+/// A task with its own kernel; several of them side by side give the columns of one output.
+pub(super) struct Branch<'a, T> {
+    pub(super) task: Task<'a, T>,
+    /// (O, C, K)
+    pub(super) weight: &'a [T],
+    /// O
+    pub(super) outputs: usize,
+}
+
+impl<T: Float> Branch<'_, T> {
+    /// K·C
+    fn width(&self) -> usize {
+        self.task.sizes[3] * self.task.sizes[4]
+    }
+
+    /// The kernel as (O, K, C).
+    fn by_rank(&self) -> Vec<T> {
+        by_rank(self.weight, self.task.sizes[3], self.task.sizes[4])
+    }
+}
+
+/// Each branch with its first column.
+fn columns<'a, T>(branches: &'a [Branch<'a, T>]) -> impl Iterator<Item = (usize, &'a Branch<'a, T>)> {
+    branches.iter().scan(0, |next, branch| {
+        let first = *next;
+        *next += branch.outputs;
+        Some((first, branch))
+    })
+}
+
+/// y (B, N, O), the outputs of the branches side by side.
+pub(super) fn standard<T: Float>(branches: &[Branch<'_, T>], bias: Option<&[T]>) -> Vec<T> {
+    let weights: Vec<Vec<T>> = branches.iter().map(Branch::by_rank).collect();
+    let outputs: usize = branches.iter().map(|branch| branch.outputs).sum();
+    let all_rows = branches[0].task.rows();
+    let rows = branches.iter().map(|branch| branch.task.tile_rows(branch.width())).min().unwrap_or(1);
+    let mut out = vec![T::ZERO; all_rows * outputs];
     out.par_chunks_mut(rows * outputs).enumerate().for_each_init(Vec::new, |tile, (i, out)| {
         let count = out.len() / outputs;
-        tile.resize(count * width, T::ZERO);
-        task.gather(i * rows, 0, k, tile);
-        let weight = Matrix::new(&weight, outputs, width).transposed();
-        // SAFETY: `out` has `count` rows of `outputs` elements.
-        unsafe {
-            product_into(Matrix::new(&tile[..count * width], count, width), weight, bias, out.as_mut_ptr(), outputs)
-        };
+        for ((first, branch), weight) in columns(branches).zip(&weights) {
+            let width = branch.width();
+            tile.resize(count * width, T::ZERO);
+            branch.task.gather(i * rows, 0, branch.task.sizes[4], tile);
+            let weight = Matrix::new(weight, branch.outputs, width).transposed();
+            let bias = bias.map(|bias| &bias[first..first + branch.outputs]);
+            let tile = Matrix::new(tile, count, width);
+            // SAFETY: `out` has `count` rows of `outputs` elements, of which the branch has those from `first` on.
+            unsafe { product_into(tile, weight, bias, out.as_mut_ptr().add(first), outputs) };
+        }
     });
     out
 }
 
-/// Gradients of [`standard`]; those of values and modulation where `inputs`.
-pub(super) fn standard_gradients<T: Float>(
-    task: &Task<'_, T>,
-    weight: &[T],
-    grad: &[T],
-    outputs: usize,
-    inputs: bool,
-) -> Gradients<T> {
-    let (values, modulation) = if inputs {
-        let (values, modulation) = standard_input_gradients(task, weight, grad, outputs);
-        (Some(values), modulation)
-    } else {
-        (None, None)
-    };
-    Gradients { values, weight: standard_weight_gradient(task, grad, outputs), modulation }
-}
-
 /// A group of images is one task: tiles of du = dy·W, each added to the rows it came from.
-fn standard_input_gradients<T: Float>(
-    task: &Task<'_, T>,
-    weight: &[T],
-    grad: &[T],
-    outputs: usize,
-) -> (Vec<T>, Option<Vec<T>>) {
+///
+/// The gradients of the values, and of the modulation where the only branch has one.
+pub(super) fn standard_input_gradients<T: Float>(branches: &[Branch<'_, T>], grad: &[T]) -> (Vec<T>, Option<Vec<T>>) {
+    let weights: Vec<Vec<T>> = branches.iter().map(Branch::by_rank).collect();
+    let outputs: usize = branches.iter().map(|branch| branch.outputs).sum();
+    let task = &branches[0].task;
     let [b, n, m, c, k] = task.sizes;
-    let width = k * c;
-    let weight = by_rank(weight, c, k);
     let images = (task.rows() / GROUPS).clamp(ROWS, 1024).div_ceil(n.max(1)).min(b.max(1));
     let mut values = vec![T::ZERO; b * m * c];
     let mut modulation = task.modulation.map(|rho| vec![T::ZERO; rho.len()]).unwrap_or_default();
     let rho_width = if task.modulation.is_some() { n * k } else { 0 };
     fill_groups([(&mut values, images * m * c), (&mut modulation, images * rho_width)], |group, [dv, drho]| {
         let (first, count) = (group * images * n, dv.len() / (m * c).max(1) * n);
-        let rows = task.tile_rows(width).min(count);
-        let mut tile = vec![T::ZERO; rows * width];
-        for start in (0..count).step_by(rows.max(1)) {
-            let rows = rows.min(count - start);
-            let tile = &mut tile[..rows * width];
-            let dy = &grad[(first + start) * outputs..][..rows * outputs];
-            let weight = Matrix::new(&weight, outputs, width);
-            // SAFETY: `tile` has `rows` rows of `width` elements.
-            unsafe { product_into(Matrix::new(dy, rows, outputs), weight, None, tile.as_mut_ptr(), width) };
-            let drho = drho.get_mut(start * k..(start + rows) * k);
-            scatter(task, first, start, tile, dv, drho);
+        let mut tile = Vec::new();
+        for ((column, branch), weight) in columns(branches).zip(&weights) {
+            let width = branch.width();
+            let rows = branch.task.tile_rows(width).min(count).max(1);
+            for start in (0..count).step_by(rows) {
+                let rows = rows.min(count - start);
+                tile.resize(rows * width, T::ZERO);
+                let dy = Matrix::new(&grad[(first + start) * outputs..][..rows * outputs], rows, outputs);
+                let dy = dy.columns(column, branch.outputs);
+                let weight = Matrix::new(weight, branch.outputs, width);
+                // SAFETY: `tile` has `rows` rows of `width` elements.
+                unsafe { product_into(dy, weight, None, tile.as_mut_ptr(), width) };
+                let drho = drho.get_mut(start * k..(start + rows) * k);
+                scatter(&branch.task, first, start, &tile, dv, drho);
+            }
         }
     });
     (values, task.modulation.map(|_| modulation))
@@ -194,33 +212,42 @@ kernel! {
     }
 }
 
-/// dW (O, C, K): a task for each rank, or, where values are narrow, for each part of the rows, summed in their order.
-fn standard_weight_gradient<T: Float>(task: &Task<'_, T>, grad: &[T], outputs: usize) -> Vec<T> {
+/// dW (O, C, K) of one branch, whose outputs are the columns of `grad` (B·N, `columns`) from `first` on.
+///
+/// A task for each rank, or, where values are narrow, for each part of the rows, summed in their order.
+pub(super) fn standard_weight_gradient<T: Float>(
+    task: &Task<'_, T>,
+    grad: &[T],
+    columns: usize,
+    first: usize,
+    outputs: usize,
+) -> Vec<T> {
     let [_, _, _, c, k] = task.sizes;
     let rows = task.rows();
     let (ranks, parts) = if c >= WIDE { (1, 1) } else { (k, PARTS) };
     let part_rows = rows.div_ceil(parts).max(1);
+    let parts = rows.div_ceil(part_rows);
     let width = ranks * c;
     let tile_rows = (TILE / width.max(1)).clamp(ROWS, part_rows.max(ROWS));
     let tasks: Vec<(usize, usize)> =
-        (0..k / ranks.max(1)).flat_map(|j| (0..rows.div_ceil(part_rows)).map(move |part| (j * ranks, part))).collect();
-    // (ranks, C, O) of each task, in order.
+        (0..k / ranks.max(1)).flat_map(|j| (0..parts).map(move |part| (j * ranks, part))).collect();
+    // (O, ranks, C) of each task, in order.
     let products: Vec<Vec<T>> = tasks
         .par_iter()
-        .map_init(Vec::new, |tile, &(first, part)| {
+        .map_init(Vec::new, |tile, &(rank, part)| {
             let mut sum = vec![T::ZERO; width * outputs];
             let mut other = Vec::new();
             let end = rows.min((part + 1) * part_rows);
             for (i, start) in (part * part_rows..end).step_by(tile_rows).enumerate() {
                 let count = tile_rows.min(end - start);
                 tile.resize(count * width, T::ZERO);
-                task.gather(start, first, ranks, tile);
-                let gathered = Matrix::new(&tile[..count * width], count, width).transposed();
-                let dy = Matrix::new(&grad[start * outputs..][..count * outputs], count, outputs);
+                task.gather(start, rank, ranks, tile);
+                let dy = Matrix::new(&grad[start * columns..][..count * columns], count, columns);
+                let dy = dy.columns(first, outputs).transposed();
                 let into = if i == 0 { &mut sum } else { &mut other };
                 into.resize(width * outputs, T::ZERO);
-                // SAFETY: `into` has `width` rows of `outputs` elements.
-                unsafe { product_into(gathered, dy, None, into.as_mut_ptr(), outputs) };
+                // SAFETY: `into` has `outputs` rows of `width` elements.
+                unsafe { product_into(dy, Matrix::new(tile, count, width), None, into.as_mut_ptr(), width) };
                 if i > 0 {
                     sum.iter_mut().zip(&other).for_each(|(s, &v)| *s += v);
                 }
@@ -228,15 +255,12 @@ fn standard_weight_gradient<T: Float>(task: &Task<'_, T>, grad: &[T], outputs: u
             sum
         })
         .collect();
-    let parts = rows.div_ceil(part_rows);
     let mut weight = vec![T::ZERO; outputs * c * k];
     weight.par_chunks_mut(c * k).enumerate().for_each(|(o, out)| {
         for (j, products) in products.chunks(parts.max(1)).enumerate() {
             for product in products {
-                for rank in 0..ranks {
-                    for i in 0..c {
-                        out[i * k + j * ranks + rank] += product[(rank * c + i) * outputs + o];
-                    }
+                for (rank, row) in product[o * width..][..width].chunks_exact(c).enumerate() {
+                    row.iter().enumerate().for_each(|(i, &v)| out[i * k + j * ranks + rank] += v);
                 }
             }
         }
@@ -277,7 +301,7 @@ kernel! {
 }
 
 /// Gradients of [`depthwise`]. A group of images is one task; their weight gradients are summed in order.
-pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], grad: &[T]) -> Gradients<T> {
+pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], grad: &[T]) -> DepthwiseGradients<T> {
     let [b, n, m, c, k] = task.sizes;
     let weight = by_rank(weight, c, k);
     let images = b.div_ceil(2 * PARTS).max(1);
@@ -300,7 +324,7 @@ pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], gr
             dw.iter().enumerate().for_each(|(i, &v)| sum[i * k + j] += v);
         }
     }
-    Gradients { values: Some(values), weight: sum, modulation: task.modulation.map(|_| modulation) }
+    DepthwiseGradients { values, weight: sum, modulation: task.modulation.map(|_| modulation) }
 }
 
 kernel! {

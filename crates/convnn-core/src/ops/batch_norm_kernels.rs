@@ -3,8 +3,10 @@
 use super::{batch_norm::Activation, float::Float, simd::kernel};
 use std::mem::MaybeUninit;
 
-/// Channels whose sums are kept in registers while the rows pass by.
+/// Channels whose sums are kept in registers while a few rows pass by.
 const BLOCK: usize = 16;
+/// Rows that pass by: so few that the processor fetches each of them ahead.
+const ROWS: usize = 8;
 
 /// y = (x − mean) · scale + shift per channel, then the activation.
 pub(super) struct Channels<T> {
@@ -29,28 +31,29 @@ kernel! {
     /// Adds, per channel, the sums of x − origin and of its square.
     pub(super) fn add_moments<const FMA: bool, T>(x: &[T], origin: &[T], first: &mut [f64], second: &mut [f64]) {
         let width = origin.len();
-        let mut start = 0;
-        while start + BLOCK <= width {
-            let (mut s, mut q) = ([0f64; BLOCK], [0f64; BLOCK]);
-            let block = start..start + BLOCK;
-            let origin = &origin[block.clone()];
-            for row in x.chunks_exact(width) {
-                let row = &row[block.clone()];
-                for l in 0..BLOCK {
-                    let d = row[l].widen() - origin[l].widen();
-                    s[l] += d;
-                    q[l] = d.fma::<FMA>(d, q[l]);
+        for rows in x.chunks(ROWS * width) {
+            let (first, rest_first) = first.as_chunks_mut::<BLOCK>();
+            let (second, rest_second) = second.as_chunks_mut::<BLOCK>();
+            let (origins, rest_origin) = origin.as_chunks::<BLOCK>();
+            for (b, ((first, second), origin)) in first.iter_mut().zip(second).zip(origins).enumerate() {
+                let (mut s, mut q) = (*first, *second);
+                for row in rows.chunks_exact(width) {
+                    let row = &row[b * BLOCK..][..BLOCK];
+                    for l in 0..BLOCK {
+                        let d = row[l].widen() - origin[l].widen();
+                        s[l] += d;
+                        q[l] = d.fma::<FMA>(d, q[l]);
+                    }
                 }
+                (*first, *second) = (s, q);
             }
-            first[block.clone()].copy_from_slice(&s);
-            second[block].copy_from_slice(&q);
-            start += BLOCK;
-        }
-        for row in x.chunks_exact(width) {
-            for c in start..width {
-                let d = row[c].widen() - origin[c].widen();
-                first[c] += d;
-                second[c] = d.fma::<FMA>(d, second[c]);
+            for row in rows.chunks_exact(width) {
+                let row = &row[width / BLOCK * BLOCK..];
+                for (((s, q), x), o) in rest_first.iter_mut().zip(rest_second.iter_mut()).zip(row).zip(rest_origin) {
+                    let d = x.widen() - o.widen();
+                    *s += d;
+                    *q = d.fma::<FMA>(d, *q);
+                }
             }
         }
     }
@@ -90,31 +93,33 @@ kernel! {
     ) {
         let width = channels.mean.len();
         let floor = channels.floor();
-        let mut start = 0;
-        while start + BLOCK <= width {
-            let block = start..start + BLOCK;
-            let (mut s, mut q) = ([0f64; BLOCK], [0f64; BLOCK]);
-            let (mean, scale, shift) =
-                (&channels.mean[block.clone()], &channels.scale[block.clone()], &channels.shift[block.clone()]);
-            for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-                let (x, dy) = (&x[block.clone()], &dy[block.clone()]);
-                for l in 0..BLOCK {
-                    let centered = x[l] - mean[l];
-                    let g = before::<FMA, T>(centered, scale[l], shift[l], floor, dy[l]);
-                    s[l] += g.widen();
-                    q[l] += (g * centered).widen();
+        for (x, dy) in x.chunks(ROWS * width).zip(dy.chunks(ROWS * width)) {
+            let (g_blocks, g_rest) = g_sum.as_chunks_mut::<BLOCK>();
+            let (gx_blocks, gx_rest) = gx_sum.as_chunks_mut::<BLOCK>();
+            for (b, (g_sum, gx_sum)) in g_blocks.iter_mut().zip(gx_blocks).enumerate() {
+                let (mut s, mut q) = (*g_sum, *gx_sum);
+                let block = b * BLOCK..(b + 1) * BLOCK;
+                let (mean, scale, shift) =
+                    (&channels.mean[block.clone()], &channels.scale[block.clone()], &channels.shift[block.clone()]);
+                for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+                    let (x, dy) = (&x[block.clone()], &dy[block.clone()]);
+                    for l in 0..BLOCK {
+                        let centered = x[l] - mean[l];
+                        let g = before::<FMA, T>(centered, scale[l], shift[l], floor, dy[l]);
+                        s[l] += g.widen();
+                        q[l] += (g * centered).widen();
+                    }
                 }
+                (*g_sum, *gx_sum) = (s, q);
             }
-            g_sum[block.clone()].copy_from_slice(&s);
-            gx_sum[block].copy_from_slice(&q);
-            start += BLOCK;
-        }
-        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-            for c in start..width {
-                let centered = x[c] - channels.mean[c];
-                let g = before::<FMA, T>(centered, channels.scale[c], channels.shift[c], floor, dy[c]);
-                g_sum[c] += g.widen();
-                gx_sum[c] += (g * centered).widen();
+            let start = width / BLOCK * BLOCK;
+            for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+                for c in start..width {
+                    let centered = x[c] - channels.mean[c];
+                    let g = before::<FMA, T>(centered, channels.scale[c], channels.shift[c], floor, dy[c]);
+                    g_rest[c - start] += g.widen();
+                    gx_rest[c - start] += (g * centered).widen();
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ pub fn convolution(x: &Tensor, grid: Grid, weight: &Tensor, bias: Option<&Tensor
         return super::linear(x, &weight.reshape((o, c))?, bias);
     }
     let index = stencil(grid, size, x.device())?;
-    aggregate(x, &index, None, &weight.reshape((o, c, size * size))?, bias)
+    aggregate(x, &index, None, weight, bias)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use super::{
     float::{Float, cpu_values, has_kernel, values, with_float},
     parallel::{map_tasks, task_of_rows},
-    simd::{kernel, sum_of},
+    simd::{kernel, sum_of, sums_of},
 };
 use crate::{Result, backward::deliver, error::ensure_shape};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -154,11 +154,14 @@ kernel! {
                 *dweight = dy.fma::<FMA>((x - mean) * inverse, *dweight);
                 *dbias += dy;
             }
-            let mean_g = sum_of([dy, weight], |[dy, weight]| dy * weight) / count;
-            let mean_gx = sum_of([dy, weight, x], |[dy, weight, x]| dy * weight * (x - mean)) * inverse / count;
+            let [sum_g, sum_gx] = sums_of([dy, weight, x], |[dy, weight, x]| {
+                let g = dy * weight;
+                [g, g * (x - mean)]
+            });
+            // dx = inverse · g − (x − mean) · of_x − constant
+            let (of_x, constant) = (sum_gx * inverse * inverse * inverse / count, sum_g * inverse / count);
             for (((dx, &x), &dy), &weight) in dx.iter_mut().zip(x).zip(dy).zip(weight) {
-                let normal = (x - mean) * inverse;
-                dx.write(inverse * (dy.fma::<FMA>(weight, -mean_g) - normal * mean_gx));
+                dx.write((dy * inverse).fma::<FMA>(weight, -(x - mean).fma::<FMA>(of_x, constant)));
             }
         }
     }

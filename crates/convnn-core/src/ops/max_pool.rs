@@ -162,12 +162,14 @@ kernel! {
                 let (dx_upper, dx_lower) = dx[rows].split_at_mut(row);
                 let dy = &dy[y * half_width * channels..(y + 1) * half_width * channels];
                 for column in 0..half_width {
-                    let pair = 2 * column * channels..(2 * column + 2) * channels;
-                    let ((a, b), (c, d)) =
-                        (x_upper[pair.clone()].split_at(channels), x_lower[pair.clone()].split_at(channels));
-                    let (da, db) = dx_upper[pair.clone()].split_at_mut(channels);
-                    let (dc, dd) = dx_lower[pair].split_at_mut(channels);
-                    let dy = &dy[column * channels..(column + 1) * channels];
+                    let (left, right) = (2 * column * channels, (2 * column + 1) * channels);
+                    let (a, b) = (&x_upper[left..][..channels], &x_upper[right..][..channels]);
+                    let (c, d) = (&x_lower[left..][..channels], &x_lower[right..][..channels]);
+                    let (da, db) = dx_upper[left..][..2 * channels].split_at_mut(channels);
+                    let (dc, dd) = dx_lower[left..][..2 * channels].split_at_mut(channels);
+                    let (da, db, dc, dd) =
+                        (&mut da[..channels], &mut db[..channels], &mut dc[..channels], &mut dd[..channels]);
+                    let dy = &dy[column * channels..][..channels];
                     for i in 0..channels {
                         let from_b = exceeds(b[i], a[i]);
                         let best = if from_b { b[i] } else { a[i] };

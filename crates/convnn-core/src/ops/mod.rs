@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod aggregate;
+mod aggregate_branches;
 mod aggregate_kernels;
 pub mod allocator;
 mod convolution;
@@ -20,6 +21,7 @@ mod simd;
 mod testing;
 
 pub use aggregate::{aggregate, aggregate_depthwise, aggregate_depthwise_reference, aggregate_reference};
+pub use aggregate_branches::{aggregate_branches, aggregate_branches_reference};
 pub use convolution::{convolution, stencil};
 pub use pair_scores::{Score, pair_scores, pair_scores_reference};
 pub use select::{Selection, select, select_reference};

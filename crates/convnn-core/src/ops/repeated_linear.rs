@@ -7,7 +7,7 @@ use super::{
     float::{cpu_values, has_kernel, values, with_float},
     linear::{linear, linear_reference},
     parallel::{TASK, fill_tasks},
-    simd::{kernel, sum_of},
+    simd::kernel,
 };
 use crate::{Error, Result, backward::deliver, error::ensure_shape};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -102,10 +102,27 @@ impl Fold {
     }
 }
 
+/// Elements summed side by side: 49 are three blocks and one more.
+const BLOCK: usize = 16;
+
 kernel! {
     fn fold<const FMA: bool, T>(x: &[T], sums: &mut [MaybeUninit<T>], repeats: usize) {
         for (sum, x) in sums.iter_mut().zip(x.chunks_exact(repeats)) {
-            sum.write(sum_of([x], |[x]| x));
+            let mut lanes = [T::ZERO; BLOCK];
+            let (blocks, rest) = x.as_chunks::<BLOCK>();
+            for block in blocks {
+                for l in 0..BLOCK {
+                    lanes[l] += block[l];
+                }
+            }
+            let mut width = BLOCK / 2;
+            while width > 0 {
+                for l in 0..width {
+                    lanes[l] += lanes[l + width];
+                }
+                width /= 2;
+            }
+            sum.write(rest.iter().fold(lanes[0], |sum, &x| sum + x));
         }
     }
 }

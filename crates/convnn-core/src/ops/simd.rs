@@ -110,20 +110,48 @@ pub(crate) fn fold_lanes<T: super::float::Float>(mut lanes: [T; LANES]) -> T {
 /// A closure that calls more than plain arithmetic must be `#[inline(always)]`, as all that a kernel calls.
 #[inline(always)]
 pub(crate) fn sum_of<T: super::float::Float, const N: usize>(slices: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
-    if slices[0].len() < LANES {
-        // Folding empty lanes would cost more than the sum.
-        return (0..slices[0].len()).fold(T::ZERO, #[inline(always)] |sum, i| sum + f(slices.map(|s| s[i])));
+    let [sum] = sums_of(
+        slices,
+        #[inline(always)]
+        |x| [f(x)],
+    );
+    sum
+}
+
+/// As many sums as f has results, in one pass: see [`sum_of`].
+#[inline(always)]
+pub(crate) fn sums_of<T: super::float::Float, const N: usize, const M: usize>(
+    slices: [&[T]; N],
+    f: impl Fn([T; N]) -> [T; M],
+) -> [T; M] {
+    let len = slices[0].len();
+    if len < LANES {
+        // Folding empty lanes would cost more than the sums.
+        let mut sums = [T::ZERO; M];
+        for i in 0..len {
+            let terms = f(slices.map(|s| s[i]));
+            for m in 0..M {
+                sums[m] += terms[m];
+            }
+        }
+        return sums;
     }
-    let mut lanes = [T::ZERO; LANES];
+    let mut lanes = [[T::ZERO; LANES]; M];
     let parts = slices.map(|s| s.as_chunks::<LANES>());
-    for block in 0..slices[0].len() / LANES {
+    for block in 0..len / LANES {
         let blocks = parts.map(|(blocks, _)| &blocks[block]);
         for l in 0..LANES {
-            lanes[l] += f(blocks.map(|b| b[l]));
+            let terms = f(blocks.map(|b| b[l]));
+            for m in 0..M {
+                lanes[m][l] += terms[m];
+            }
         }
     }
-    for l in 0..slices[0].len() % LANES {
-        lanes[l] += f(parts.map(|(_, rest)| rest[l]));
+    for l in 0..len % LANES {
+        let terms = f(parts.map(|(_, rest)| rest[l]));
+        for m in 0..M {
+            lanes[m][l] += terms[m];
+        }
     }
-    fold_lanes(lanes)
+    lanes.map(fold_lanes)
 }
