@@ -45,7 +45,7 @@ impl Vit {
     /// Those of Candle.
     pub fn to_conv_nn(&self) -> Result<Self> {
         let mut vit = self.clone();
-        let tokens = vit.tokens()?;
+        let tokens = vit.positions().dim(1)?;
         for block in vit.blocks_mut() {
             *block.mixer_mut() = block.mixer().to_conv_nn(tokens)?;
         }

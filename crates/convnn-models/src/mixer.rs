@@ -25,6 +25,16 @@ pub enum Mixer {
 }
 
 impl Mixer {
+    /// The same mixer with given candidates in place of a drawn sample, where it draws one: token numbers.
+    #[must_use]
+    pub fn with_candidates(self, tokens: Vec<u32>) -> Self {
+        match self {
+            Self::ConvNnAttention(mixer) => Self::ConvNnAttention(mixer.with_candidates(tokens)),
+            Self::BranchingTokens(mixer) => Self::BranchingTokens(mixer.with_candidates(tokens)),
+            other => other,
+        }
+    }
+
     /// The mixer that `config` describes, over tokens of width `dim`.
     ///
     /// # Errors

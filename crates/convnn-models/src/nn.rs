@@ -42,6 +42,14 @@ impl Linear {
         Ok(Self { weight, bias: None })
     }
 
+    /// The layer that gives the `i`th of `parts` equal shares of the outputs; it has no bias.
+    ///
+    /// Slices of the weight are cheaper than slices of the output, whose gradients would have to be put together.
+    pub(crate) fn part(&self, i: usize, parts: usize) -> Result<Self> {
+        let outputs = self.weight.dim(0)? / parts;
+        Ok(Self { weight: self.weight.narrow(0, i * outputs, outputs)?, bias: None })
+    }
+
     /// (O, I).
     pub const fn weight(&self) -> &Tensor {
         &self.weight

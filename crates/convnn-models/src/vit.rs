@@ -39,9 +39,9 @@ impl Vit {
         })
     }
 
-    /// Number of tokens, N: the patches and the class token.
-    pub(crate) fn tokens(&self) -> Result<usize> {
-        Ok(self.positions.dim(1)?)
+    /// The fixed encoding of the positions, (1, N, D).
+    pub const fn positions(&self) -> &Tensor {
+        &self.positions
     }
 
     /// The blocks in order, to look at or to put other mixers in their place.

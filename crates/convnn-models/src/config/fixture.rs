@@ -1,6 +1,6 @@
 //! Configurations in the flat form of the golden files: one table of words, the layer among them.
 
-use super::{LayerConfig, MixerConfig, ModelConfig, VggConfig, VitConfig};
+use super::{MixerConfig, ModelConfig, VggConfig, VitConfig};
 use crate::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -73,20 +73,6 @@ impl MixerConfig {
             Self::BranchingTokens(c) => c.dropout = 0.0,
             Self::LocalAttention(_) => {}
         }
-    }
-}
-
-impl LayerConfig {
-    /// Sets the widths aside that a golden case of a single layer names, and reads the rest.
-    ///
-    /// # Errors
-    /// [`Error::Words`] for a word or value that is not known.
-    pub fn from_fixture(kind: &str, config: &Map<String, Value>) -> Result<Self> {
-        let mut words = config.clone();
-        words.remove("in_channels");
-        words.remove("out_channels");
-        words.insert("kind".into(), kind.into());
-        serde_json::from_value(Value::Object(words)).map_err(Error::Words)
     }
 }
 

@@ -67,6 +67,12 @@ impl BranchingTokens {
         })
     }
 
+    /// The same mixer with given candidates in place of a drawn sample: token numbers.
+    #[must_use]
+    pub fn with_candidates(self, tokens: Vec<u32>) -> Self {
+        Self { neighbor: self.neighbor.map(|neighbor| neighbor.with_candidates(tokens)), ..self }
+    }
+
     /// The ConvNN branch, unless the ratio is 0.
     pub const fn neighbor(&self) -> Option<&ConvNnAttention> {
         self.neighbor.as_ref()

@@ -62,13 +62,12 @@ impl KvtAttention {
     /// # Errors
     /// Where the last dimension is not D, or K is larger than N.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let (_, candidates, dim) = x.dims3()?;
+        let candidates = x.dim(1)?;
         if self.neighbors > candidates {
             let (layer, neighbors) = (self.path.clone(), self.neighbors);
             return Err(Error::NeighborsExceedCandidates { layer, neighbors, candidates });
         }
-        let qkv = self.qkv.forward(x)?; // (B, N, 3D)
-        let part = |i| split(&qkv.narrow(2, i * dim, dim)?.contiguous()?, self.heads); // (B, h, N, d)
+        let part = |i| split(&self.qkv.part(i, 3)?.forward(x)?, self.heads); // (B, h, N, d)
         let scores = keep_largest(&scores(&part(0)?, &part(1)?)?, self.neighbors)?;
         self.out.forward(&join(&attend(&scores, &part(2)?, Some(&self.dropout), pass)?)?)
     }

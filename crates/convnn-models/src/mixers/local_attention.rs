@@ -38,9 +38,7 @@ impl LocalAttention {
     /// # Errors
     /// Where the last dimension is not D.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?; // (B, N, 3·h·d)
-        let inner = qkv.dim(2)? / 3;
-        let part = |i| split(&qkv.narrow(2, i * inner, inner)?.contiguous()?, self.heads); // (B, h, N, d)
+        let part = |i| split(&self.qkv.part(i, 3)?.forward(x)?, self.heads); // (B, h, N, d)
         let (queries, keys) = (part(0)?, part(1)?);
         let rotation = Rotation::new(&queries)?;
         let window = self.window;
