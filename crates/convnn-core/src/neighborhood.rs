@@ -30,8 +30,7 @@ impl Neighborhood<'_> {
         sample: Option<&[u32]>,
         pass: &Pass,
     ) -> Result<Tensor> {
-        let sample = canvas.candidates(sample, self.candidates, pass, self.layer)?;
-        let index = self.select(x, canvas, sample)?;
+        let index = self.select(x, canvas, sample, pass)?;
         let aggregate = match self.kernel {
             Kernel::Depthwise => ops::aggregate_depthwise,
             _ => ops::aggregate,
@@ -48,7 +47,8 @@ impl Neighborhood<'_> {
     }
 
     /// The neighbors of each token as rows of the values: (B or 1, N, K).
-    fn select(&self, x: &Tensor, canvas: Canvas, sample: Option<Vec<u32>>) -> Result<Tensor> {
+    pub(crate) fn select(&self, x: &Tensor, canvas: Canvas, sample: Option<&[u32]>, pass: &Pass) -> Result<Tensor> {
+        let sample = canvas.candidates(sample, self.candidates, pass, self.layer)?;
         let features = x.detach();
         let on_padded_map = self.values == Values::FeaturesPosition;
         match self.compare {

@@ -127,18 +127,56 @@ impl Join {
         Ok(Self { convolution, pointwise, pointwise_bias: parameter(&vb, o, "bias", o)? })
     }
 
-    fn forward(&self, x: &Tensor, grid: Grid, neighbors: Option<Tensor>) -> Result<Tensor> {
-        let convolved = match &self.convolution {
-            None => None,
-            Some((weight, bias)) => Some(ops::convolution(x, grid, weight, Some(bias))?),
-        };
-        let branches: Vec<Tensor> = neighbors.into_iter().chain(convolved).collect();
-        let y = match &branches[..] {
-            [only] => only.clone(),
-            both => Tensor::cat(both, 2)?,
-        };
+    /// The branches side by side, joined by the 1×1: (B, N, O).
+    fn forward<B: Branch>(&self, x: &Tensor, grid: Grid, branch: Option<&B>, pass: &Pass) -> Result<Tensor> {
         let o = self.pointwise.dim(0)?;
-        ops::linear(&y, &self.pointwise.reshape((o, o))?, Some(&self.pointwise_bias))
+        let pointwise = self.pointwise.reshape((o, o))?;
+        let join = |y: &Tensor| ops::linear(y, &pointwise, Some(&self.pointwise_bias));
+        match (branch, &self.convolution) {
+            (Some(branch), None) => join(&branch.forward_tokens(x, grid, pass)?),
+            (None, Some((weight, bias))) => join(&ops::convolution(x, grid, weight, Some(bias))?),
+            (None, None) => join(x),
+            (Some(branch), Some((weight, bias))) => {
+                let Some((index, branch_weight, branch_bias)) = branch.neighbors(x, grid, pass)? else {
+                    let convolved = ops::convolution(x, grid, weight, Some(bias))?;
+                    return join(&Tensor::cat(&[branch.forward_tokens(x, grid, pass)?, convolved], 2)?);
+                };
+                // Convolution is aggregation with another table of neighbors, so that one op does both.
+                let stencil = ops::stencil(grid, weight.dim(3)?, x.device())?;
+                let y = ops::aggregate_branches(x, [(&index, branch_weight), (&stencil, weight)])?;
+                // P(y + b) + p = Py + (Pb + p): the biases of the branches join that of the 1×1.
+                let biases = Tensor::cat(&[branch_bias, bias], 0)?.unsqueeze(0)?;
+                ops::linear(&y, &pointwise, Some(&join(&biases)?.squeeze(0)?))
+            }
+        }
+    }
+}
+
+/// What a ConvNN branch can do beside a convolution.
+trait Branch {
+    fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor>;
+
+    /// Neighbors, kernel and bias, where the branch does no more than aggregate the tokens themselves.
+    fn neighbors(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Option<(Tensor, &Tensor, &Tensor)>>;
+}
+
+impl Branch for ConvNn2d {
+    fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
+        self.forward_tokens(x, grid, pass)
+    }
+
+    fn neighbors(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Option<(Tensor, &Tensor, &Tensor)>> {
+        Ok(self.neighbors(x, grid, pass)?.map(|index| (index, self.weight(), self.bias())))
+    }
+}
+
+impl Branch for ConvNn2dAttention {
+    fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
+        self.forward_tokens(x, grid, pass)
+    }
+
+    fn neighbors(&self, _: &Tensor, _: Grid, _: &Pass) -> Result<Option<(Tensor, &Tensor, &Tensor)>> {
+        Ok(None)
     }
 }
 
@@ -186,8 +224,7 @@ macro_rules! branching {
             /// # Errors
             /// As the ConvNN branch.
             pub fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
-                let neighbors = self.neighbors.as_ref().map(|branch| branch.forward_tokens(x, grid, pass)).transpose()?;
-                self.join.forward(x, grid, neighbors)
+                self.join.forward(x, grid, self.neighbors.as_ref(), pass)
             }
 
             /// The configuration.

@@ -141,7 +141,17 @@ impl ConvNn2d {
             true => shuffle::pixel_unshuffle(x, grid, c.shuffle_scale, &self.name)?,
             false => (x.clone(), grid),
         };
-        let neighborhood = Neighborhood {
+        let canvas = Canvas::grid(grid, c.padding);
+        let y = self.neighborhood().forward(&x, canvas, &self.weight, &self.bias, self.sample.as_deref(), pass)?;
+        match c.shuffle.after() {
+            true => shuffle::pixel_shuffle(&y, grid, c.shuffle_scale),
+            false => Ok((y, grid)),
+        }
+    }
+
+    fn neighborhood(&self) -> Neighborhood<'_> {
+        let c = &self.config;
+        Neighborhood {
             layer: &self.name,
             neighbors: c.neighbors,
             similarity: c.similarity,
@@ -149,13 +159,15 @@ impl ConvNn2d {
             values: c.values,
             candidates: c.candidates,
             kernel: c.kernel,
-        };
-        let canvas = Canvas::grid(grid, c.padding);
-        let y = neighborhood.forward(&x, canvas, &self.weight, &self.bias, self.sample.as_deref(), pass)?;
-        match c.shuffle.after() {
-            true => shuffle::pixel_shuffle(&y, grid, c.shuffle_scale),
-            false => Ok((y, grid)),
         }
+    }
+
+    /// The neighbors of each token, where the layer does no more than aggregate the tokens themselves.
+    pub(super) fn neighbors(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Option<Tensor>> {
+        let c = &self.config;
+        let plain = c.values == Values::Features && c.kernel == Kernel::Standard && c.shuffle == Shuffle::None;
+        let canvas = Canvas::grid(grid, c.padding);
+        plain.then(|| self.neighborhood().select(x, canvas, self.sample.as_deref(), pass)).transpose()
     }
 
     /// The configuration.
