@@ -5,6 +5,7 @@
 //! The binary `convnn` is a thin layer over this library; it alone reads the environment and handles signals.
 
 pub mod audit;
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod engine;
@@ -13,6 +14,7 @@ mod error;
 pub mod files;
 pub mod metrics;
 pub mod optimizer;
+pub mod parity;
 pub mod progress;
 pub mod results;
 pub mod run_folder;

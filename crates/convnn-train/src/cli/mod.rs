@@ -3,9 +3,11 @@
 //! Exit codes: 0 done, 1 failed, 2 input that cannot be used, 128 plus the signal for a run that was stopped. Results
 //! go to standard output, progress and logs to standard error, and an error is one line.
 
+mod bench;
 mod eval;
 mod info;
 mod output;
+mod parity;
 mod train;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
@@ -26,6 +28,8 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Info(info::Args),
+    Parity(parity::Args),
+    Bench(bench::Args),
 }
 
 /// Runs the command with these arguments; gives the exit code.
@@ -38,6 +42,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Parity(args) => parity::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match done {
         Ok(()) => 0,
@@ -64,11 +70,11 @@ fn usage(error: &clap::Error) -> u8 {
     2
 }
 
-/// Writes an error as one line.
+/// Writes an error as one line; what follows in a message of Candle's is a backtrace.
 fn report(message: &str) {
-    let line: Vec<_> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let line = message.lines().next().unwrap_or_default();
     // Nothing is left to do where standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {}", line.join(" "));
+    let _ = writeln!(std::io::stderr(), "error: {line}");
 }
 
 /// Sizes the pool of threads; without a number it follows RAYON_NUM_THREADS, else the processors.

@@ -1,0 +1,49 @@
+//! The roof: how fast this machine multiplies matrices, beside which every other figure stands.
+
+use super::work::normal;
+use crate::Result;
+use convnn_core::ops;
+use std::time::Instant;
+
+/// Rows, inner dimension, columns: a neighbor aggregation, a classifier, the hidden layer of a Vision Transformer, and a
+/// large square.
+const SHAPES: [[usize; 3]; 4] = [[8192, 1152, 256], [128, 4096, 4096], [6304, 192, 768], [2048, 2048, 2048]];
+
+/// Repeats of each shape after a warm-up.
+const REPEATS: usize = 5;
+
+/// The fastest product of two matrices of f32.
+#[derive(Clone, Copy, Debug)]
+pub struct GemmRoof {
+    /// Billions of operations a second, 2 a multiply-add.
+    pub gflops: f64,
+    /// Threads that worked on it.
+    pub threads: usize,
+}
+
+/// Multiplies matrices of a few shapes on all threads, by Candle's matrix product and by the tiled one of
+/// [`ops::linear`]; both rest on the crate `gemm`.
+///
+/// # Errors
+/// Where Candle fails.
+pub fn gemm_roof() -> Result<GemmRoof> {
+    let mut best = f64::INFINITY; // seconds of an operation
+    for [rows, inner, columns] in SHAPES {
+        let (x, weight) = (normal((rows, inner), "x")?, normal((columns, inner), "weight")?);
+        let transposed = weight.t()?.contiguous()?;
+        let operations = (2 * rows * inner * columns) as f64;
+        for repeat in 0..=REPEATS {
+            for tiled in [false, true] {
+                let started = Instant::now();
+                match tiled {
+                    false => drop(x.matmul(&transposed)?),
+                    true => drop(ops::linear(&x, &weight, None)?),
+                }
+                if repeat > 0 {
+                    best = best.min(started.elapsed().as_secs_f64() / operations);
+                }
+            }
+        }
+    }
+    Ok(GemmRoof { gflops: 1e-9 / best, threads: rayon::current_num_threads() })
+}

@@ -1,0 +1,125 @@
+//! The work of a case, ready to be repeated.
+
+use super::cases::Work;
+use crate::config::RunConfig;
+use crate::optimizer::Optimizer;
+use crate::session::Session;
+use crate::{Error, Result};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, Var};
+use candle_nn::VarBuilder;
+use convnn_core::ops::{self, Selection};
+use convnn_core::{Pass, Streams, backward, streams};
+use convnn_models::{Model, ModelConfig};
+use std::collections::HashMap;
+
+/// Seed of every number in the benchmark.
+const SEED: u64 = 0;
+
+const CLASSES: usize = 10;
+const LEARNING_RATE: f64 = 1e-4;
+const WEIGHT_DECAY: f64 = 1e-2;
+const CLIP: f64 = 1.0;
+
+/// Something to do again and again.
+type Repeatable = Box<dyn FnMut() -> Result<()>>;
+
+impl Work {
+    /// Builds models and inputs.
+    pub(super) fn prepare(&self) -> Result<Repeatable> {
+        match *self {
+            Self::Step { ref model, batch } => step(model, batch),
+            Self::Infer { ref model, batch } => infer(model, batch),
+            Self::Select { batch, channels, tokens, neighbors } => {
+                let x = normal((batch, tokens, channels), "tokens")?;
+                let own = Some((0..tokens as u32).collect());
+                let selection = Selection { neighbors, own, ..Selection::default() };
+                Ok(Box::new(move || ops::select(&x, &x, &selection).map(drop).map_err(Error::from)))
+            }
+            Self::Aggregate { batch, channels, tokens, neighbors, outputs } => {
+                aggregate([batch, channels, tokens, neighbors, outputs])
+            }
+        }
+    }
+}
+
+/// A training step as the engine makes it, by the optimizer that the engine uses.
+fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
+    let session = Session::new(model, SEED)?;
+    let config = RunConfig {
+        model: model.clone(),
+        weight_decay: WEIGHT_DECAY,
+        clip_grad_norm: Some(CLIP),
+        ..RunConfig::from_preset("vgg11")?
+    };
+    let mut optimizer = Optimizer::new(&config, session.parameters.trainable())?;
+    let images = images(model, batch)?;
+    let labels = Tensor::from_vec(below(CLASSES, batch, "labels"), batch, &Device::Cpu)?;
+    let mut step = 0;
+    Ok(Box::new(move || {
+        let logits = session.model.forward(&images, &Pass::training(&session.streams, step))?;
+        let loss = ops::cross_entropy(&logits, &labels)?;
+        optimizer.step(backward(&loss)?, LEARNING_RATE, step)?;
+        step += 1;
+        Ok(())
+    }))
+}
+
+/// Evaluation with parameters that are no variables, so that nothing is kept for a backward pass.
+fn infer(config: &ModelConfig, batch: usize) -> Result<Repeatable> {
+    let parameters = Session::new(config, SEED)?.parameters.all().into_iter();
+    let tensors: HashMap<_, _> = parameters.map(|(name, var)| (name, var.as_detached_tensor())).collect();
+    let model = Model::new(config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let images = images(config, batch)?;
+    Ok(Box::new(move || model.forward(&images, &Pass::evaluation()).map(drop).map_err(Error::from)))
+}
+
+fn aggregate([batch, channels, tokens, neighbors, outputs]: [usize; 5]) -> Result<Repeatable> {
+    let values = Var::from_tensor(&normal((batch, tokens, channels), "values")?)?;
+    let weight = Var::from_tensor(&normal((outputs, channels, neighbors), "weight")?)?;
+    let bias = Var::from_tensor(&normal(outputs, "bias")?)?;
+    let index = below(tokens, batch * tokens * neighbors, "index");
+    let index = Tensor::from_vec(index, (batch, tokens, neighbors), &Device::Cpu)?;
+    let gradient = normal((batch, tokens, outputs), "gradient")?;
+    Ok(Box::new(move || {
+        let y = ops::aggregate(&values, &index, None, &weight, Some(&bias))?;
+        let gradients = backward(&y.apply_op1(Arriving(gradient.clone()))?)?;
+        let given = [&values, &weight, &bias].map(|var| gradients.get(var).is_some());
+        assert_eq!(given, [true; 3], "the aggregation gives all its gradients");
+        Ok(())
+    }))
+}
+
+/// A function of a tensor that costs nothing and whose gradient is the given one.
+struct Arriving(Tensor);
+
+impl CustomOp1 for Arriving {
+    fn name(&self) -> &'static str {
+        "arriving gradient"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
+fn images(model: &ModelConfig, batch: usize) -> Result<Tensor> {
+    normal((batch, 3, model.image_size(), model.image_size()), "images")
+}
+
+/// A tensor of standard normal numbers from the stream `name`.
+pub(super) fn normal(shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
+    let shape = shape.into();
+    let mut generator = Streams::new(SEED).generator(name);
+    let values: Vec<f32> = (0..shape.elem_count()).map(|_| streams::normal(&mut generator) as f32).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// So many whole numbers below `end` from the stream `name`.
+fn below(end: usize, count: usize, name: &str) -> Vec<u32> {
+    let mut generator = Streams::new(SEED).generator(name);
+    (0..count).map(|_| streams::below(&mut generator, end) as u32).collect()
+}
