@@ -149,6 +149,35 @@ kernel! {
 }
 
 kernel! {
+    /// Passes the gradient of one token of the output to the four tokens of its window.
+    ///
+    /// A kernel of its own, since only as arguments are the outputs known not to overlap, without which the loop would
+    /// compile to scalar code.
+    fn pass_to_largest<const FMA: bool, T>(
+        a: &[T], b: &[T], c: &[T], d: &[T], dy: &[T],
+        da: &mut [MaybeUninit<T>], db: &mut [MaybeUninit<T>], dc: &mut [MaybeUninit<T>], dd: &mut [MaybeUninit<T>],
+    ) {
+        let n = dy.len();
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        let (da, db, dc, dd) = (&mut da[..n], &mut db[..n], &mut dc[..n], &mut dd[..n]);
+        for i in 0..n {
+            let g = dy[i];
+            let better = exceeds(b[i], a[i]);
+            let best = if better { b[i] } else { a[i] };
+            let (ga, gb) = if better { (T::ZERO, g) } else { (g, T::ZERO) };
+            let better = exceeds(c[i], best);
+            let best = if better { c[i] } else { best };
+            let (ga, gb, gc) = if better { (T::ZERO, T::ZERO, g) } else { (ga, gb, T::ZERO) };
+            let better = exceeds(d[i], best);
+            da[i].write(if better { T::ZERO } else { ga });
+            db[i].write(if better { T::ZERO } else { gb });
+            dc[i].write(if better { T::ZERO } else { gc });
+            dd[i].write(if better { g } else { T::ZERO });
+        }
+    }
+}
+
+kernel! {
     /// Passes the gradients of as many whole images as `dx` has room for.
     fn backward<const FMA: bool, T>(x: &[T], dy: &[T], dx: &mut [MaybeUninit<T>], grid: Grid, channels: usize) {
         let (half_height, half_width) = (grid.height / 2, grid.width / 2);
@@ -167,20 +196,8 @@ kernel! {
                     let (c, d) = (&x_lower[left..][..channels], &x_lower[right..][..channels]);
                     let (da, db) = dx_upper[left..][..2 * channels].split_at_mut(channels);
                     let (dc, dd) = dx_lower[left..][..2 * channels].split_at_mut(channels);
-                    let (da, db, dc, dd) =
-                        (&mut da[..channels], &mut db[..channels], &mut dc[..channels], &mut dd[..channels]);
                     let dy = &dy[column * channels..][..channels];
-                    for i in 0..channels {
-                        let from_b = exceeds(b[i], a[i]);
-                        let best = if from_b { b[i] } else { a[i] };
-                        let from_c = exceeds(c[i], best);
-                        let best = if from_c { c[i] } else { best };
-                        let from_d = exceeds(d[i], best);
-                        da[i].write(if from_b | from_c | from_d { T::ZERO } else { dy[i] });
-                        db[i].write(if from_b & !from_c & !from_d { dy[i] } else { T::ZERO });
-                        dc[i].write(if from_c & !from_d { dy[i] } else { T::ZERO });
-                        dd[i].write(if from_d { dy[i] } else { T::ZERO });
-                    }
+                    pass_to_largest(a, b, c, d, dy, da, db, dc, dd);
                 }
                 for v in dx_upper[2 * half_width * channels..].iter_mut() {
                     v.write(T::ZERO);

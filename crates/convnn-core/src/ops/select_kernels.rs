@@ -10,7 +10,7 @@ const QUERIES: usize = 64;
 const CANDIDATES: usize = 1024;
 /// Scores that are compared with the K-th best at once.
 const CHUNK: usize = 32;
-/// Up to this width scores are computed as they are compared; above it, by a matrix product into a buffer.
+/// Up to this width scores are computed element by element; above it, by a matrix product.
 const NARROW: usize = 8;
 
 /// Similarity in the form in which its order is computed.
@@ -49,11 +49,7 @@ pub(super) fn select_image<T: Float>(
         let queries = &queries[first * d..][..index.len() / k * d];
         let own = selection.own.as_ref().map(|own| &own[first..][..index.len() / k]);
         let mut best = Best::new(index.len() / k, k - usize::from(own.is_some()));
-        if d <= NARROW {
-            candidates.scan_narrow(queries, own, &mut best);
-        } else {
-            candidates.scan_wide(queries, own, &mut best);
-        }
+        candidates.scan(queries, own, &mut best);
         for (row, index) in index.chunks_mut(k).enumerate() {
             let index = match own {
                 None => index,
@@ -79,9 +75,8 @@ struct Candidates<T> {
     d: usize,
     /// (M, D), unit rows for the cosine.
     rows: Vec<T>,
-    /// Where D is narrow, (1 + D, M) with M filled up to whole chunks. Scores start from the first row: 0, and −∞ past the
-    /// last candidate.
-    columns: Vec<T>,
+    /// (D, M), where scores are computed element by element.
+    columns: Option<Vec<T>>,
     /// ‖c‖² of each candidate, for the Euclidean product form.
     squares: Vec<T>,
 }
@@ -99,57 +94,62 @@ impl<T: Float> Candidates<T> {
         };
         let rows = if metric == Metric::Cosine { unit_rows(&gathered, d) } else { gathered };
         let count = rows.len() / d.max(1);
-        let narrow = d <= NARROW;
-        let padded = count.next_multiple_of(CHUNK);
-        let mut columns = vec![T::ZERO; if narrow { (1 + d) * padded } else { 0 }];
-        if narrow {
-            columns[count..padded].fill(T::NEG_INFINITY);
-            for (i, row) in rows.chunks_exact(d).enumerate() {
-                row.iter().enumerate().for_each(|(c, &v)| columns[(1 + c) * padded + i] = v);
+        let narrow = d <= NARROW || metric == Metric::Chebyshev;
+        let columns = narrow.then(|| {
+            let mut columns = vec![T::ZERO; rows.len()];
+            for (i, row) in rows.chunks_exact(d.max(1)).enumerate() {
+                row.iter().enumerate().for_each(|(c, &v)| columns[c * count + i] = v);
             }
-        }
+            columns
+        });
         let squares = if !narrow && metric == Metric::Euclidean { squares(&rows, d) } else { Vec::new() };
         Self { metric, pool: tokens, places: selection.candidates.clone(), count, d, rows, columns, squares }
     }
 
-    fn scan_narrow(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
-        let places = self.places.as_deref();
-        match (self.metric, self.d) {
-            (Metric::Cosine | Metric::Dot, 1) => {
-                scan_products::<T, 1>(self.metric, queries, &self.columns, self.count, places, own, best);
+    /// Shows all candidates to the queries (N, D).
+    fn scan(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+        if best.k == 0 {
+            return;
+        }
+        // Scores computed element by element are compared while they are in the first-level cache.
+        let step = if self.columns.is_some() { 4 } else { QUERIES };
+        let query_squares = if self.squares.is_empty() { Vec::new() } else { squares(queries, self.d) };
+        let mut scores = vec![T::ZERO; step * CANDIDATES.min(self.count)];
+        for first in (0..self.count).step_by(CANDIDATES) {
+            let count = CANDIDATES.min(self.count - first);
+            for (i, queries) in queries.chunks(step * self.d).enumerate() {
+                let scores = &mut scores[..queries.len() / self.d * count];
+                match &self.columns {
+                    Some(columns) => match self.d {
+                        2 => score_columns::<T, 2>(self.metric, queries, columns, 2, first, count, scores),
+                        3 => score_columns::<T, 3>(self.metric, queries, columns, 3, first, count, scores),
+                        d => score_columns::<T, 0>(self.metric, queries, columns, d, first, count, scores),
+                    },
+                    None => self.score_products(queries, query_squares.get(i * step..), first, count, scores),
+                }
+                let places = self.places.as_ref().map(|places| &places[first..][..count]);
+                let clamp = self.metric == Metric::Cosine;
+                scan_scores(clamp, scores, count, first, places, own, i * step, best);
             }
-            (Metric::Cosine | Metric::Dot, 2) => {
-                scan_products::<T, 2>(self.metric, queries, &self.columns, self.count, places, own, best);
-            }
-            (Metric::Cosine | Metric::Dot, 3) => {
-                scan_products::<T, 3>(self.metric, queries, &self.columns, self.count, places, own, best);
-            }
-            (Metric::Cosine | Metric::Dot, _) => {
-                scan_products::<T, 0>(self.metric, queries, &self.columns, self.count, places, own, best);
-            }
-            (Metric::Euclidean, _) => scan_distances(queries, &self.columns, self.d, self.count, places, own, best),
-            (Metric::Chebyshev, _) => scan_steps(queries, &self.columns, self.d, self.count, places, own, best),
         }
     }
 
-    fn scan_wide(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+    /// Scores (N, `count`) of the candidates from `first` on, by a matrix product.
+    fn score_products(
+        &self,
+        queries: &[T],
+        query_squares: Option<&[T]>,
+        first: usize,
+        count: usize,
+        scores: &mut [T],
+    ) {
         let (d, n) = (self.d, queries.len() / self.d);
-        if self.metric == Metric::Chebyshev {
-            return scan_chebyshev_plain(queries, &self.rows, d, self.places.as_deref(), own, best);
-        }
-        let query_squares = if self.metric == Metric::Euclidean { squares(queries, d) } else { Vec::new() };
-        let mut scores = vec![T::ZERO; n * CANDIDATES.min(self.count)];
-        for first in (0..self.count).step_by(CANDIDATES) {
-            let count = CANDIDATES.min(self.count - first);
-            let block = Matrix::new(&self.rows[first * d..][..count * d], count, d).transposed();
-            // SAFETY: `scores` has `n` rows of `count` elements and is not referred to otherwise.
-            unsafe { product_into(Matrix::new(queries, n, d), block, None, scores.as_mut_ptr(), count) };
-            let scores = &mut scores[..n * count];
-            if self.metric == Metric::Euclidean {
-                negative_distances(scores, &query_squares, &self.squares[first..][..count]);
-            }
-            let places = self.places.as_ref().map(|places| &places[first..][..count]);
-            scan_scores(self.metric, scores, count, first, places, own, best);
+        let block = Matrix::new(&self.rows[first * d..][..count * d], count, d).transposed();
+        assert_eq!(scores.len(), n * count);
+        // SAFETY: `scores` has `n` rows of `count` elements.
+        unsafe { product_into(Matrix::new(queries, n, d), block, None, scores.as_mut_ptr(), count) };
+        if let (Metric::Euclidean, Some(squares)) = (self.metric, query_squares) {
+            negative_distances(scores, squares, &self.squares[first..][..count]);
         }
     }
 
@@ -157,11 +157,76 @@ impl<T: Float> Candidates<T> {
     fn zero_score(&self, query: &[T]) -> T {
         match self.metric {
             Metric::Cosine | Metric::Dot => T::ZERO,
-            Metric::Euclidean => -query.iter().fold(T::ZERO, |sum, &v| sum + v * v),
-            Metric::Chebyshev => -query.iter().fold(T::ZERO, |most, &v| {
-                let v = if v < T::ZERO { -v } else { v };
-                if v > most { v } else { most }
-            }),
+            Metric::Euclidean => query.iter().fold(T::ZERO, |sum, &v| sum - v * v),
+            Metric::Chebyshev => query.iter().fold(T::ZERO, |least, &v| lower(least, -distance(v, T::ZERO))),
+        }
+    }
+}
+
+#[inline(always)]
+fn distance<T: Float>(a: T, b: T) -> T {
+    if a > b { a - b } else { b - a }
+}
+
+#[inline(always)]
+fn lower<T: Float>(a: T, b: T) -> T {
+    if b < a { b } else { a }
+}
+
+kernel! {
+    /// Scores (N, `count`) of candidates stored as columns, from `first` on, term by term; `D` 0 stands for any width.
+    fn score_columns<const FMA: bool, T, const D: usize>(
+        metric: Metric, queries: &[T], columns: &[T], d: usize, first: usize, count: usize, scores: &mut [T],
+    ) {
+        let d = if D > 0 { D } else { d };
+        match metric {
+            Metric::Cosine | Metric::Dot => {
+                sum_terms::<T, D>(queries, columns, d, first, count, scores, #[inline(always)] |s, q, c| {
+                    q.fma::<FMA>(c, s)
+                });
+            }
+            Metric::Euclidean => {
+                sum_terms::<T, D>(queries, columns, d, first, count, scores, #[inline(always)] |s, q, c| {
+                    (c - q).fma::<FMA>(q - c, s)
+                });
+            }
+            Metric::Chebyshev => {
+                sum_terms::<T, D>(queries, columns, d, first, count, scores, #[inline(always)] |s, q, c| {
+                    lower(s, -distance(q, c))
+                });
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn sum_terms<T: Float, const D: usize>(
+    queries: &[T],
+    columns: &[T],
+    d: usize,
+    first: usize,
+    count: usize,
+    scores: &mut [T],
+    term: impl Fn(T, T, T) -> T,
+) {
+    let all = columns.len() / d;
+    for (query, scores) in queries.chunks_exact(d).zip(scores.chunks_exact_mut(count)) {
+        if D > 0 {
+            let columns: [&[T]; D] = std::array::from_fn(|c| &columns[c * all + first..][..count]);
+            for (j, score) in scores.iter_mut().enumerate() {
+                let mut sum = T::ZERO;
+                for c in 0..D {
+                    sum = term(sum, query[c], columns[c][j]);
+                }
+                *score = sum;
+            }
+        } else {
+            scores.fill(T::ZERO);
+            for (c, &q) in query.iter().enumerate() {
+                for (score, &v) in scores.iter_mut().zip(&columns[c * all + first..][..count]) {
+                    *score = term(*score, q, v);
+                }
+            }
         }
     }
 }
@@ -201,14 +266,56 @@ impl<T: Float> Best<T> {
     }
 }
 
-/// Compares a chunk of scores with `last`, and takes in those that are higher.
+/// No pool row: nothing is struck.
+const NOBODY: u32 = u32::MAX;
+
+kernel! {
+    /// Shows scores (N, `count`) of the candidates from `base` on to the queries from `query` on.
+    fn scan_scores<const FMA: bool, T>(
+        clamp: bool, scores: &[T], count: usize, base: usize,
+        places: Option<&[u32]>, own: Option<&[u32]>, query: usize, best: &mut Best<T>,
+    ) {
+        for (i, scores) in scores.chunks_exact(count).enumerate() {
+            let query = query + i;
+            let own = own.map_or(NOBODY, |own| own[query]);
+            let mut last = best.scores[(query + 1) * best.k - 1];
+            let (chunks, rest) = scores.as_chunks::<CHUNK>();
+            // A sample may hold a token more than once, and is small.
+            if places.is_none() && chunks.len() > 1 {
+                let mut lanes = [T::NEG_INFINITY; CHUNK];
+                for chunk in chunks {
+                    raise(&mut lanes, chunk);
+                }
+                let bound = bound(lanes, best.k, own != NOBODY, clamp);
+                last = if bound > last { bound } else { last };
+            }
+            let candidates = Numbers { places, base, own };
+            for (i, chunk) in chunks.iter().enumerate() {
+                offer(chunk, i * CHUNK, &candidates, clamp, query, &mut last, best);
+            }
+            if !rest.is_empty() {
+                let mut chunk = [T::NEG_INFINITY; CHUNK];
+                chunk[..rest.len()].copy_from_slice(rest);
+                offer(&chunk, chunks.len() * CHUNK, &candidates, clamp, query, &mut last, best);
+            }
+        }
+    }
+}
+
+/// Pool rows of the candidates of a block.
+struct Numbers<'a> {
+    places: Option<&'a [u32]>,
+    base: usize,
+    /// The pool row that is struck.
+    own: u32,
+}
+
+/// Takes in the scores of a chunk that are higher than `last`.
 #[inline(always)]
 fn offer<T: Float>(
     chunk: &[T; CHUNK],
     first: usize,
-    places: Option<&[u32]>,
-    base: usize,
-    own: u32,
+    candidates: &Numbers<'_>,
     clamp: bool,
     query: usize,
     last: &mut T,
@@ -218,9 +325,21 @@ fn offer<T: Float>(
     for l in 0..CHUNK {
         any |= chunk[l] > *last;
     }
-    if !any {
-        return;
+    if any {
+        take(chunk, first, candidates, clamp, query, last, best);
     }
+}
+
+#[inline(never)]
+fn take<T: Float>(
+    chunk: &[T; CHUNK],
+    first: usize,
+    candidates: &Numbers<'_>,
+    clamp: bool,
+    query: usize,
+    last: &mut T,
+    best: &mut Best<T>,
+) {
     let mut higher = 0u32;
     for l in 0..CHUNK {
         higher |= u32::from(chunk[l] > *last) << l;
@@ -229,9 +348,9 @@ fn offer<T: Float>(
         let l = higher.trailing_zeros() as usize;
         higher &= higher - 1;
         let place = first + l;
-        let row = places.map_or((base + place) as u32, |places| places[place]);
+        let row = candidates.places.map_or((candidates.base + place) as u32, |places| places[place]);
         let score = if clamp && chunk[l] > T::ONE { T::ONE } else { chunk[l] };
-        if row != own && score > *last {
+        if row != candidates.own && score > *last {
             let least = best.insert(query, score, row);
             if least > *last {
                 *last = least;
@@ -271,172 +390,6 @@ fn bound<T: Float>(mut lanes: [T; CHUNK], k: usize, own: bool, clamp: bool) -> T
     }
     let largest = if clamp && largest > T::ONE { T::ONE } else { largest };
     largest.next_down()
-}
-
-/// No pool row: nothing is struck.
-const NOBODY: u32 = u32::MAX;
-
-/// One chunk of a row of columns.
-#[inline(always)]
-fn start<T: Float>(columns: &[T], first: usize) -> [T; CHUNK] {
-    let mut chunk = [T::ZERO; CHUNK];
-    chunk.copy_from_slice(&columns[first..first + CHUNK]);
-    chunk
-}
-
-/// Walks the chunks of candidates of each query; `score` computes one chunk.
-#[inline(always)]
-fn scan_chunks<T: Float>(
-    count: usize,
-    places: Option<&[u32]>,
-    own: Option<&[u32]>,
-    clamp: bool,
-    queries: usize,
-    best: &mut Best<T>,
-    score: impl Fn(usize, usize) -> [T; CHUNK],
-) {
-    if best.k == 0 {
-        return;
-    }
-    for query in 0..queries {
-        let own = own.map_or(NOBODY, |own| own[query]);
-        let mut last = T::NEG_INFINITY;
-        // A sample may hold a token more than once, and is small.
-        if places.is_none() {
-            let mut lanes = [T::NEG_INFINITY; CHUNK];
-            for first in (0..count).step_by(CHUNK) {
-                raise(&mut lanes, &score(query, first));
-            }
-            last = bound(lanes, best.k, own != NOBODY, clamp);
-        }
-        for first in (0..count).step_by(CHUNK) {
-            offer(&score(query, first), first, places, 0, own, clamp, query, &mut last, best);
-        }
-    }
-}
-
-kernel! {
-    /// Products with narrow candidates stored as columns; `D` 0 stands for any width.
-    fn scan_products<const FMA: bool, T, const D: usize>(
-        metric: Metric, queries: &[T], columns: &[T], count: usize,
-        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
-    ) {
-        let padded = count.next_multiple_of(CHUNK);
-        let d = if D > 0 { D } else { columns.len() / padded.max(1) - 1 };
-        scan_chunks(count, places, own, metric == Metric::Cosine, queries.len() / d, best, #[inline(always)] |query, first| {
-            let mut chunk = start(columns, first);
-            for c in 0..d {
-                let q = queries[query * d + c];
-                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
-                for l in 0..CHUNK {
-                    chunk[l] = q.fma::<FMA>(column[l], chunk[l]);
-                }
-            }
-            chunk
-        });
-    }
-}
-
-kernel! {
-    /// Minus squared distances to narrow candidates stored as columns.
-    fn scan_distances<const FMA: bool, T>(
-        queries: &[T], columns: &[T], d: usize, count: usize,
-        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
-    ) {
-        let padded = count.next_multiple_of(CHUNK);
-        scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
-            let mut chunk = start(columns, first);
-            for c in 0..d {
-                let q = queries[query * d + c];
-                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
-                for l in 0..CHUNK {
-                    let difference = q - column[l];
-                    chunk[l] = (-difference).fma::<FMA>(difference, chunk[l]);
-                }
-            }
-            chunk
-        });
-    }
-}
-
-kernel! {
-    /// Minus the largest difference to narrow candidates stored as columns.
-    fn scan_steps<const FMA: bool, T>(
-        queries: &[T], columns: &[T], d: usize, count: usize,
-        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
-    ) {
-        let padded = count.next_multiple_of(CHUNK);
-        scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
-            let mut chunk = start(columns, first);
-            for c in 0..d {
-                let q = queries[query * d + c];
-                let column: [T; CHUNK] = start(columns, (1 + c) * padded + first);
-                for l in 0..CHUNK {
-                    let difference = q - column[l];
-                    let negative = if difference < T::ZERO { difference } else { -difference };
-                    chunk[l] = if negative < chunk[l] { negative } else { chunk[l] };
-                }
-            }
-            chunk
-        });
-    }
-}
-
-/// Chebyshev distance is for positions; wide tokens take the plain way.
-fn scan_chebyshev_plain<T: Float>(
-    queries: &[T],
-    rows: &[T],
-    d: usize,
-    places: Option<&[u32]>,
-    own: Option<&[u32]>,
-    best: &mut Best<T>,
-) {
-    let count = rows.len() / d;
-    scan_chunks(count, places, own, false, queries.len() / d, best, #[inline(always)] |query, first| {
-        let mut chunk = [T::NEG_INFINITY; CHUNK]; // lanes past the last candidate are never chosen
-        for (l, row) in rows[first * d..].chunks_exact(d).take(CHUNK).enumerate() {
-            let q = &queries[query * d..][..d];
-            chunk[l] = q.iter().zip(row).fold(T::ZERO, |least, (&a, &b)| {
-                let difference = a - b;
-                let negative = if difference < T::ZERO { difference } else { -difference };
-                if negative < least { negative } else { least }
-            });
-        }
-        chunk
-    });
-}
-
-kernel! {
-    /// Scores (N, `count`) of the candidates from `base` on.
-    fn scan_scores<const FMA: bool, T>(
-        metric: Metric, scores: &[T], count: usize, base: usize,
-        places: Option<&[u32]>, own: Option<&[u32]>, best: &mut Best<T>,
-    ) {
-        let clamp = metric == Metric::Cosine;
-        if best.k == 0 {
-            return;
-        }
-        for (query, scores) in scores.chunks_exact(count).enumerate() {
-            let own = own.map_or(NOBODY, |own| own[query]);
-            let mut last = best.scores[(query + 1) * best.k - 1];
-            let (chunks, rest) = scores.as_chunks::<CHUNK>();
-            // A sample may hold a token more than once, and is small.
-            if places.is_none() {
-                let mut lanes = [T::NEG_INFINITY; CHUNK];
-                chunks.iter().for_each(#[inline(always)] |chunk| raise(&mut lanes, chunk));
-                let bound = bound(lanes, best.k, own != NOBODY, clamp);
-                last = if bound > last { bound } else { last };
-            }
-            for (i, chunk) in chunks.iter().enumerate() {
-                offer(chunk, i * CHUNK, places, base, own, clamp, query, &mut last, best);
-            }
-            if !rest.is_empty() {
-                let mut chunk = [T::NEG_INFINITY; CHUNK];
-                chunk[..rest.len()].copy_from_slice(rest);
-                offer(&chunk, chunks.len() * CHUNK, places, base, own, clamp, query, &mut last, best);
-            }
-        }
-    }
 }
 
 kernel! {
