@@ -1,5 +1,6 @@
 //! Tasks of the convnn workspace: `cargo xtask --help`.
 
+mod bench;
 mod check;
 mod experiment;
 mod plan;
@@ -32,6 +33,8 @@ enum Task {
     /// Finished runs are kept and interrupted ones go on where they were, so the same command can be given again at any
     /// time. Exit codes: 0 all runs are done, 1 some failed, 2 bad input, 130 interrupted.
     Reproduce(reproduce::Args),
+    /// Time the trainer beside a peer, case by case in turn
+    Bench(bench::Args),
     /// Run exactly the checks of continuous integration, cheapest first
     ///
     /// Stops at the first check that fails. Exit codes: 0 all pass, 1 one fails.
@@ -45,6 +48,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Reproduce(args) => args.run(),
+        Task::Bench(args) => args.run(),
         Task::Check(args) => args.run(),
         Task::Results(args) => args.run(),
     };

@@ -10,7 +10,7 @@ pub fn root() -> &'static Path {
     manifest.parent().unwrap_or(manifest)
 }
 
-/// The folder of data files `name` of xtask: `experiments` or `paper`.
+/// The folder of data files `name` of xtask: `bench`, `experiments` or `paper`.
 pub fn data_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }

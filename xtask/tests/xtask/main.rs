@@ -1,5 +1,6 @@
 //! xtask as a program, and the rules of the workspace.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod reproduce;
 mod rules;
