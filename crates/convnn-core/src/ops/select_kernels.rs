@@ -135,14 +135,7 @@ impl<T: Float> Candidates<T> {
     }
 
     /// Scores (N, `count`) of the candidates from `first` on, by a matrix product.
-    fn score_products(
-        &self,
-        queries: &[T],
-        query_squares: Option<&[T]>,
-        first: usize,
-        count: usize,
-        scores: &mut [T],
-    ) {
+    fn score_products(&self, queries: &[T], query_squares: Option<&[T]>, first: usize, count: usize, scores: &mut [T]) {
         let (d, n) = (self.d, queries.len() / self.d);
         let block = Matrix::new(&self.rows[first * d..][..count * d], count, d).transposed();
         assert_eq!(scores.len(), n * count);
