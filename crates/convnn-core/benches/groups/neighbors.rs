@@ -2,8 +2,8 @@
 
 use super::{time_op, variable};
 use candle_core::{Device, Tensor};
-use convnn_core::{Grid, ops};
 use convnn_core::ops::{Score, Selection};
+use convnn_core::{Grid, ops};
 use criterion::{Criterion, Throughput, criterion_group};
 
 /// Name, B, N, D, K.
@@ -86,8 +86,7 @@ fn convolution(c: &mut Criterion) {
         let (bias, grid) = (&variable(o, "b"), Grid::new(side, side));
         let kernel = || ops::convolution(x, grid, w, Some(bias));
         let stencil = ops::stencil(grid, 3, &Device::Cpu).unwrap();
-        let reference =
-            || ops::aggregate_reference(x, &stencil, None, &w.reshape((o, channels, 9))?, Some(bias));
+        let reference = || ops::aggregate_reference(x, &stencil, None, &w.reshape((o, channels, 9))?, Some(bias));
         let multiply_adds = (b * side * side * channels * o * 9) as u64;
         time_op(c, &format!("convolution/{name}"), multiply_adds, &[x, w, bias], kernel, reference);
     }

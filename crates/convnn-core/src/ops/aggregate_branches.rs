@@ -65,13 +65,7 @@ struct AggregateBranches {
 }
 
 impl AggregateBranches {
-    fn branch<'a, T>(
-        &self,
-        i: usize,
-        values: &'a [T],
-        index: &'a [u32],
-        weight: &'a [T],
-    ) -> kernels::Branch<'a, T> {
+    fn branch<'a, T>(&self, i: usize, values: &'a [T], index: &'a [u32], weight: &'a [T]) -> kernels::Branch<'a, T> {
         let task = kernels::Task { values, index, modulation: None, sizes: self.sizes[i] };
         kernels::Branch { task, weight, outputs: self.widths[i] }
     }
@@ -148,10 +142,10 @@ impl CustomOp3 for AggregateBranches {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::Grid;
     use crate::check;
     use crate::ops::stencil;
     use crate::ops::testing::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable};
-    use crate::Grid;
     use candle_core::{DType, Device, Var};
 
     fn case(dtype: DType, [b, side, c, k, first, second]: [usize; 6]) -> (Vec<Var>, [Tensor; 2]) {
