@@ -10,8 +10,10 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Rows or columns of the output in one tile.
-const TILE: usize = 256;
+/// Bounds of the rows or columns of the output in one tile.
+const SMALLEST_TILE: usize = 128;
+/// See [`SMALLEST_TILE`].
+const LARGEST_TILE: usize = 512;
 /// Terms of the inner product in one task, where it is the inner product that is split.
 const DEPTH: usize = 512;
 /// The inner product is split where there are at least this many terms for each element of a row or column: the output
@@ -74,29 +76,70 @@ pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Op
     if bias.is_none() && depth >= DEEP * rows.max(columns) && depth > DEPTH {
         return deep_product(lhs, rhs);
     }
+    let by_rows = rows >= columns;
+    let (length, tile) = if by_rows { (rows, tile_of(rows, 16)) } else { (columns, tile_of(columns, 8)) };
     let mut out: Vec<T> = Vec::with_capacity(rows * columns);
     let start = Output(out.as_mut_ptr());
-    let (by_rows, tiles) = if rows >= columns { (true, rows.div_ceil(TILE)) } else { (false, columns.div_ceil(TILE)) };
-    let tile = |i: usize| {
+    let fill = |i: usize| {
         let start = &start;
-        let (first, end) = (i * TILE, ((i + 1) * TILE).min(rows.max(columns)));
-        let (lhs, rhs, bias, offset) = if by_rows {
-            (lhs.rows(first, end - first), rhs, bias, first * columns)
-        } else {
-            (lhs, rhs.columns(first, end - first), bias.map(|b| &b[first..end]), first)
-        };
+        let (first, count) = (i * tile, tile.min(length - i * tile));
         // SAFETY: tiles are disjoint parts of the `rows * columns` elements of `out`, which outlives this call, and
         // nothing else refers to them.
-        unsafe { product_into(lhs, rhs, bias, start.0.add(offset), columns) };
+        unsafe {
+            if by_rows {
+                product_into(lhs.rows(first, count), rhs, bias, start.0.add(first * columns), columns);
+            } else {
+                let (rhs, bias) = (rhs.columns(first, count), bias.map(|b| &b[first..first + count]));
+                if rhs.row_stride < rhs.column_stride {
+                    turned_product_into(lhs, rhs, bias, start.0.add(first), columns);
+                } else {
+                    product_into(lhs, rhs, bias, start.0.add(first), columns);
+                }
+            }
+        }
     };
+    let tiles = length.div_ceil(tile);
     if tiles <= 1 {
-        (0..tiles).for_each(tile);
+        (0..tiles).for_each(fill);
     } else {
-        (0..tiles).into_par_iter().for_each(tile);
+        (0..tiles).into_par_iter().for_each(fill);
     }
-    // SAFETY: the tiles cover all rows and columns, and `product_into` writes the whole of each.
+    // SAFETY: the tiles cover all rows and columns, and the whole of each is written.
     unsafe { out.set_len(rows * columns) };
     out
+}
+
+/// Rows or columns in one tile: an even share of `tiles`, within bounds.
+fn tile_of(length: usize, tiles: usize) -> usize {
+    length.div_ceil(tiles).next_multiple_of(32).clamp(SMALLEST_TILE, LARGEST_TILE)
+}
+
+/// [`product_into`] through the transposed product: a few rows times a large matrix that is stored transposed. `gemm`
+/// would copy that matrix into another order, which costs as much as multiplying it by 128 rows.
+///
+/// # Safety
+/// As for [`product_into`].
+unsafe fn turned_product_into<T: Float>(
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
+    bias: Option<&[T]>,
+    out: *mut T,
+    stride: usize,
+) {
+    let (rows, columns) = (lhs.rows, rhs.columns);
+    let mut turned: Vec<T> = Vec::with_capacity(rows * columns);
+    // SAFETY: `turned` has room for `columns * rows` elements, all of which `product_into` writes.
+    unsafe {
+        product_into(rhs.transposed(), lhs.transposed(), None, turned.as_mut_ptr(), rows);
+        turned.set_len(rows * columns);
+    }
+    for row in 0..rows {
+        for column in 0..columns {
+            let shift = bias.map_or(T::ZERO, |bias| bias[column]);
+            // SAFETY: the rows at `out` are valid for writes of `columns` elements, as the caller promises.
+            unsafe { out.add(row * stride + column).write(turned[column * rows + row] + shift) };
+        }
+    }
 }
 
 /// A product with a long inner dimension: split along it, the parts added in their order.
@@ -227,7 +270,10 @@ mod tests {
         for (rows, columns, depth) in [
             (1, 1, 1),
             (3, 5, 7),
-            (256, 3, 2),
+            (128, 3, 2),
+            (129, 4, 3),
+            (3, 1100, 4),
+            (1100, 3, 4),
             (257, 31, 9),
             (2, 513, 5),
             (17, 6, 1025),
