@@ -90,6 +90,14 @@ pub enum Error {
     /// Parameters that the first step does not train.
     #[error("the first step does not train {}", .0)]
     Audit(String),
+    /// Golden tensors that are not reached.
+    #[error("{failed} of {cases} cases differ from their golden tensors")]
+    Parity {
+        /// Cases that differ.
+        failed: usize,
+        /// Cases compared.
+        cases: usize,
+    },
     /// A signal asked the run to stop, and it did so with everything saved.
     #[error("stopped by signal {signal} at step {step}; {kept}")]
     Stopped {
@@ -161,7 +169,7 @@ impl Error {
     /// a stop, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Diverged { .. } | Self::Audit(_) => 1,
+            Self::Diverged { .. } | Self::Audit(_) | Self::Parity { .. } => 1,
             Self::Stopped { signal, .. } => 128u8.saturating_add(u8::try_from(*signal).unwrap_or(0)),
             Self::Core(convnn_core::Error::Candle(_)) => 1,
             _ => 2,

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod environment;
 mod error;
 pub mod files;
+pub mod import;
 pub mod metrics;
 pub mod optimizer;
 pub mod parity;

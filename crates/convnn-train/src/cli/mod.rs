@@ -5,6 +5,7 @@
 
 mod bench;
 mod eval;
+mod import;
 mod info;
 mod output;
 mod parity;
@@ -29,6 +30,7 @@ enum Command {
     Eval(eval::Args),
     Info(info::Args),
     Parity(parity::Args),
+    Import(import::Args),
     Bench(bench::Args),
 }
 
@@ -43,6 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {
