@@ -65,7 +65,6 @@ struct Training<'a> {
     events: EventFile,
     state: TrainState,
     weights_sha256: String,
-    audited: bool,
 }
 
 impl<'a> Training<'a> {
@@ -92,7 +91,6 @@ impl<'a> Training<'a> {
                 images: TrainingImages::of(run.data),
             },
             weights_sha256: String::new(),
-            audited: false,
         };
         training.resume()?;
         run.folder.reset_metrics(&training.state.history)?;
@@ -190,9 +188,9 @@ impl<'a> Training<'a> {
             return Err(self.diverged("the training loss", value));
         }
         let gradients = backward(&loss)?;
-        if !self.audited {
+        // Later a parameter may well be without a gradient: neighbors that are all padding, a ReLU that never fires.
+        if self.state.step == 0 {
             audit(&self.session.parameters.trainable(), &gradients, self.run.config.audit)?;
-            self.audited = true;
         }
         let norm = self.optimizer.step(gradients, self.rates.at(self.state.step), self.state.step)?;
         if !norm.is_finite() {

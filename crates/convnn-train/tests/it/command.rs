@@ -39,16 +39,16 @@ pub fn start(command: &mut Command) -> Child {
 /// A small ViT with everything that draws random numbers: dropout, random candidates, augmentation.
 pub fn tiny_vit(out: &Path, epochs: usize) -> Command {
     let mut command = tiny(out, epochs, "vit_compact_random");
-    for set in ["model.dim=16", "model.mlp=32", "model.layers=2", "augmentation=crop_flip", "layer.neighbors=4"] {
+    for set in ["model.patch=8", "model.dim=16", "model.mlp=32", "model.layers=2", "augmentation=crop_flip"] {
         command.args(["--set", set]);
     }
     command
 }
 
-/// A small VGG, with running statistics.
+/// A small VGG, with running statistics and SGD.
 pub fn tiny_vgg(out: &Path, epochs: usize) -> Command {
     let mut command = tiny(out, epochs, "vgg11_compact");
-    for set in ["model.features=[4,\"M\",8,\"M\",8,\"M\"]", "optimizer=sgd", "learning_rate=0.05"] {
+    for set in ["model.features=[\"M\", \"M\", 4, \"M\", 8, \"M\"]", "optimizer=sgd", "learning_rate=0.05"] {
         command.args(["--set", set]);
     }
     command
@@ -56,7 +56,7 @@ pub fn tiny_vgg(out: &Path, epochs: usize) -> Command {
 
 fn tiny(out: &Path, epochs: usize, preset: &str) -> Command {
     let mut command = convnn();
-    command.args(["train", "--preset", preset, "--data", "sample", "--set", "seed=7", "--set", "batch_size=64"]);
+    command.args(["train", "--preset", preset, "--data", "sample", "--set", "seed=7", "--set", "batch_size=32"]);
     command.args(["--set", "schedule=constant", "--epochs", &epochs.to_string(), "--out"]).arg(out);
     command
 }
