@@ -79,19 +79,18 @@ pub fn gradients(
         }
         let start = values(label, input)?;
         let scale = analytic.iter().fold(1f64, |m, v| m.max(v.abs()));
-        for i in 0..start.len() {
-            let step = 1e-6 * start[i].abs().max(1.0);
+        for (i, (&x, &found)) in start.iter().zip(&analytic).enumerate() {
+            let step = 1e-6 * x.abs().max(1.0);
             let at = |x: f64| -> Result<f64> {
                 let mut moved = start.clone();
                 moved[i] = x;
                 input.set(&Tensor::from_vec(moved, input.dims(), input.device())?)?;
                 loss()
             };
-            let numeric = (at(start[i] + step).map_err(fail)? - at(start[i] - step).map_err(fail)?) / (2.0 * step);
-            let error = (numeric - analytic[i]).abs() / scale;
+            let numeric = (at(x + step).map_err(fail)? - at(x - step).map_err(fail)?) / (2.0 * step);
+            let error = (numeric - found).abs() / scale;
             worst = worst.max(error);
             if error.is_nan() || error > tolerance {
-                let found = analytic[i];
                 return Err(format!("{label}: input {which} index {i}: gradient {found}, finite difference {numeric}"));
             }
         }

@@ -343,10 +343,9 @@ kernel! {
                 let Some(value) = values.get(place.clone()) else { continue };
                 let rho = task.modulation.map_or(T::ONE, |rho| rho[row * k + j]);
                 let dv = &mut dv[place];
-                for l in 0..c {
-                    let dy = dy[l];
-                    dv[l] = (rho * weight[l]).fma::<FMA>(dy, dv[l]);
-                    dw[l] = (rho * value[l]).fma::<FMA>(dy, dw[l]);
+                for (((dv, &weight), (dw, &value)), &dy) in dv.iter_mut().zip(weight).zip(dw.iter_mut().zip(value)).zip(dy) {
+                    *dv = (rho * weight).fma::<FMA>(dy, *dv);
+                    *dw = (rho * value).fma::<FMA>(dy, *dw);
                 }
                 if task.modulation.is_some() {
                     drho[i * k + j] =

@@ -249,9 +249,9 @@ kernel! {
                     }
                 };
                 let (of_other, of_query, of_pool) = (g * of_other, g * of_query, g * of_pool);
-                for c in 0..d {
-                    dq[c] += of_other * other[c] - of_query * query[c];
-                    dp[c] += of_other * query[c] - of_pool * other[c];
+                for ((dq, dp), (&x, &y)) in dq.iter_mut().zip(dp).zip(query.iter().zip(other)) {
+                    *dq += of_other * y - of_query * x;
+                    *dp += of_other * x - of_pool * y;
                 }
             }
         }

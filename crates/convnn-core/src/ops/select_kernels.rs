@@ -208,8 +208,8 @@ fn sum_terms<T: Float, const D: usize>(
             let columns: [&[T]; D] = std::array::from_fn(|c| &columns[c * all + first..][..count]);
             for (j, score) in scores.iter_mut().enumerate() {
                 let mut sum = T::ZERO;
-                for c in 0..D {
-                    sum = term(sum, query[c], columns[c][j]);
+                for (&q, column) in query.iter().zip(&columns) {
+                    sum = term(sum, q, column[j]);
                 }
                 *score = sum;
             }
@@ -314,11 +314,11 @@ fn offer<T: Float>(
     last: &mut T,
     best: &mut Best<T>,
 ) {
-    let mut any = false;
-    for l in 0..CHUNK {
-        any |= chunk[l] > *last;
-    }
-    if any {
+    if chunk.iter().fold(
+        false,
+        #[inline(always)]
+        |any, score| any | (score > last),
+    ) {
         take(chunk, first, candidates, clamp, query, last, best);
     }
 }
@@ -334,8 +334,8 @@ fn take<T: Float>(
     best: &mut Best<T>,
 ) {
     let mut higher = 0u32;
-    for l in 0..CHUNK {
-        higher |= u32::from(chunk[l] > *last) << l;
+    for (l, score) in chunk.iter().enumerate() {
+        higher |= u32::from(score > last) << l;
     }
     while higher != 0 {
         let l = higher.trailing_zeros() as usize;
@@ -355,8 +355,8 @@ fn take<T: Float>(
 /// The largest score of each lane, over all chunks so far.
 #[inline(always)]
 fn raise<T: Float>(lanes: &mut [T; CHUNK], chunk: &[T; CHUNK]) {
-    for l in 0..CHUNK {
-        lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+    for (lane, &score) in lanes.iter_mut().zip(chunk) {
+        *lane = if score > *lane { score } else { *lane };
     }
 }
 
@@ -372,13 +372,14 @@ fn bound<T: Float>(mut lanes: [T; CHUNK], k: usize, own: bool, clamp: bool) -> T
     }
     let mut largest = T::NEG_INFINITY;
     for _ in 0..rank {
-        largest = T::NEG_INFINITY;
-        for l in 0..CHUNK {
-            largest = if lanes[l] > largest { lanes[l] } else { largest };
-        }
+        largest = lanes.iter().fold(
+            T::NEG_INFINITY,
+            #[inline(always)]
+            |largest, &lane| if lane > largest { lane } else { largest },
+        );
         // Equal lanes go together, which only lowers the bound.
-        for l in 0..CHUNK {
-            lanes[l] = if lanes[l] == largest { T::NEG_INFINITY } else { lanes[l] };
+        for lane in &mut lanes {
+            *lane = if *lane == largest { T::NEG_INFINITY } else { *lane };
         }
     }
     let largest = if clamp && largest > T::ONE { T::ONE } else { largest };
