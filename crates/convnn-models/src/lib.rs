@@ -22,6 +22,6 @@ pub use layer::{Conv2d, Layer};
 pub use mixer::Mixer;
 pub use model::{Model, Network};
 pub use model_card::ModelCard;
-pub use presets::{Preset, Training, preset, presets};
+pub use presets::{Decay, Preset, Training, preset, presets};
 pub use vgg::Vgg;
 pub use vit::{Block, Vit};

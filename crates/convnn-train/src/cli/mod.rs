@@ -68,8 +68,10 @@ fn usage(error: &clap::Error) -> u8 {
         return u8::from(error.use_stderr()) * 2;
     }
     let text = error.to_string();
-    let lines: Vec<_> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    report(&format!("{}; see `convnn --help`", lines.join(" ").trim_start_matches("error: ")));
+    let lines = || text.lines().map(str::trim);
+    let mut parts: Vec<_> = lines().take_while(|line| !line.is_empty()).collect();
+    parts.extend(lines().filter(|line| line.starts_with("tip: ")));
+    report(&format!("{}; see `convnn --help`", parts.join(" ").trim_start_matches("error: ")));
     2
 }
 

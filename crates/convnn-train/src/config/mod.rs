@@ -11,7 +11,7 @@ pub use sources::{Assignment, Sources};
 use crate::schedule::{LearningRate, Schedule};
 use crate::{Error, Result};
 use convnn_data::{Augmentation, DatasetName};
-use convnn_models::ModelConfig;
+use convnn_models::{Decay, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 /// A resolved configuration, as it stands in a run folder's `config.toml`.
@@ -112,7 +112,10 @@ impl RunConfig {
             weight_decay: training.weight_decay,
             momentum: 0.9,
             clip_grad_norm: Some(training.clip_grad_norm),
-            schedule: Schedule::Constant,
+            schedule: match training.decay {
+                Decay::Cosine => Schedule::Cosine,
+                _ => Schedule::Constant,
+            },
             warmup_epochs: 0,
             step_epochs: 30,
             step_factor: 0.1,
