@@ -111,11 +111,11 @@ impl Case {
 fn forward_flops(config: &ModelConfig) -> Result<u64> {
     let left_out = match config {
         ModelConfig::Vgg { model, .. } if model.head == VggHead::Mlp => {
-            let widths = model.features.iter().filter_map(|feature| match feature {
+            let width = model.features.iter().rev().find_map(|feature| match feature {
                 Feature::Layer(width) => Some(*width),
                 Feature::Pool => None,
             });
-            2 * (POOLED - 1) * widths.last().unwrap_or(0) * model.hidden
+            2 * (POOLED - 1) * width.unwrap_or(0) * model.hidden
         }
         ModelConfig::Vit { model, .. } => 2 * 2 * (model.tokens() - 1) * model.dim * model.mlp,
         _ => 0,

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
+/// Something of the preset of that name.
+pub type Named<T> = (&'static str, T);
+
 /// What wrappers put before every name: data parallel training, compilation, lightning modules.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
 
@@ -101,7 +104,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Where a preset makes no model.
-    pub fn fitting_presets(&self) -> Result<(Vec<(&'static str, ModelConfig)>, Option<(&'static str, Mismatch)>)> {
+    pub fn fitting_presets(&self) -> Result<(Vec<Named<ModelConfig>>, Option<Named<Mismatch>>)> {
         let (mut fitting, mut nearest) = (Vec::new(), None);
         for preset in presets() {
             let config = self.with_classes((preset.config)());
