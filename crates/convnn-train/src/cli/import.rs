@@ -3,7 +3,7 @@
 use super::output;
 use convnn_models::ModelConfig;
 use convnn_train::config::{Assignment, Sources};
-use convnn_train::import::{Checkpoint, Mismatch};
+use convnn_train::import::{Checkpoint, Fit, Mismatch};
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -72,7 +72,7 @@ impl Args {
 
     /// The one preset that the checkpoint fits.
     fn fitting(&self, checkpoint: &Checkpoint) -> Result<(String, ModelConfig)> {
-        let (mut fitting, nearest) = checkpoint.fitting_presets()?;
+        let Fit { mut fitting, nearest } = checkpoint.fitting_presets()?;
         match (fitting.pop(), fitting.is_empty(), nearest) {
             (Some((name, config)), true, _) => Ok((name.to_owned(), config)),
             (Some((name, _)), false, _) => {

@@ -16,8 +16,14 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-/// Something of the preset of that name.
-pub type Named<T> = (&'static str, T);
+/// The presets that a checkpoint fits.
+#[derive(Debug, Default)]
+pub struct Fit {
+    /// By name, with the number of classes of the checkpoint.
+    pub fitting: Vec<(&'static str, ModelConfig)>,
+    /// Of the others, the one with the fewest differences.
+    pub nearest: Option<(&'static str, Mismatch)>,
+}
 
 /// What wrappers put before every name: data parallel training, compilation, lightning modules.
 const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
@@ -99,25 +105,24 @@ impl Checkpoint {
         Ok((mismatch != Mismatch::default()).then_some(mismatch))
     }
 
-    /// The presets that the checkpoint fits, by name and with its number of classes, and the one that it fits best if
-    /// there is none.
+    /// The presets that the checkpoint fits.
     ///
     /// # Errors
     /// Where a preset makes no model.
-    pub fn fitting_presets(&self) -> Result<(Vec<Named<ModelConfig>>, Option<Named<Mismatch>>)> {
-        let (mut fitting, mut nearest) = (Vec::new(), None);
+    pub fn fitting_presets(&self) -> Result<Fit> {
+        let mut fit = Fit::default();
         for preset in presets() {
             let config = self.with_classes((preset.config)());
             match self.mismatch(&config)? {
-                None => fitting.push((preset.name, config)),
+                None => fit.fitting.push((preset.name, config)),
                 Some(mismatch) => {
-                    if nearest.as_ref().is_none_or(|(_, least): &(_, Mismatch)| mismatch.count() < least.count()) {
-                        nearest = Some((preset.name, mismatch));
+                    if fit.nearest.as_ref().is_none_or(|(_, least)| mismatch.count() < least.count()) {
+                        fit.nearest = Some((preset.name, mismatch));
                     }
                 }
             }
         }
-        Ok((fitting, nearest))
+        Ok(fit)
     }
 
     /// The buffers of `config` that hold no weights and are left out.
