@@ -9,7 +9,7 @@ use super::{
 use crate::{Error, Result, backward::deliver, error::ensure_shape};
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
 
-/// The mean over the batch of log Σ exp(logits) − logits[target], from logits − max, so that nothing overflows.
+/// The mean over the batch of log Σ exp(logits) − `logits[target]`, from logits − max, so that nothing overflows.
 ///
 /// # Shapes
 /// logits are (B, classes), targets (B) in u32; the result is a scalar.
