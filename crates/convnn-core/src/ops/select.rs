@@ -2,7 +2,7 @@
 //!
 //! The N×M matrix of similarities is never formed. A block of queries meets a block of candidates, and each query keeps
 //! its K best so far; most scores are only compared with the K-th best. Memory is O(N·K). Selection has no gradient:
-//! [`pair_scores`](super::pair_scores) computes the scores of the chosen pairs again where one is needed.
+//! [`pair_scores`](super::pair_scores()) computes the scores of the chosen pairs again where one is needed.
 
 use super::select_kernels::{Metric, select_image};
 use super::{float::Float, float::has_kernel, float::values, float::with_float};

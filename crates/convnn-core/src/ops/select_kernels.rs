@@ -1,4 +1,4 @@
-//! The loops behind [`select`](super::select): scores a block at a time, and a running list of the K best.
+//! The loops behind [`select`](super::select()): scores a block at a time, and a running list of the K best.
 #![allow(unsafe_code)]
 
 use super::{float::Float, matrix::Matrix, matrix::product_into, select::Selection, simd::kernel};
