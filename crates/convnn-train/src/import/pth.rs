@@ -42,10 +42,12 @@ fn state_dictionary(object: Object) -> Result<Vec<(String, Object)>, String> {
         return Ok(entries.into_iter().filter(|(_, value)| is_tensor(value)).collect());
     }
     let keys: Vec<_> = entries.iter().map(|(key, _)| format!("`{key}`")).collect();
-    let found = STATE_KEYS.iter().find_map(|key| entries.iter().position(|(name, _)| name == key));
-    match found.and_then(|at| entries.into_iter().nth(at)) {
-        Some((_, inner @ Object::Dict(_))) => state_dictionary(inner),
-        _ => Err(format!(
+    // The second mention of a dictionary is an empty one in Candle's reader.
+    let holds = |value: &Object| matches!(value, Object::Dict(inner) if !inner.is_empty());
+    let at = |key: &&str| entries.iter().position(|(name, value)| name == key && holds(value));
+    match STATE_KEYS.iter().find_map(at).and_then(|at| entries.into_iter().nth(at)) {
+        Some((_, inner)) => state_dictionary(inner),
+        None => Err(format!(
             "the pickle holds no tensors by name, but {}; expected a state dictionary, alone or under one of {}",
             if keys.is_empty() { "an empty dictionary".to_owned() } else { keys.join(", ") },
             STATE_KEYS.join(", ")

@@ -1,0 +1,247 @@
+//! `convnn parity` on the golden tensors of the crates, and on copies that are not as they should be.
+
+use crate::command::{Finished, convnn, finish};
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn fixtures(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("tests/fixtures")
+}
+
+fn parity(paths: &[&Path]) -> Finished {
+    finish(convnn().arg("parity").args(paths))
+}
+
+/// A file that can be changed before it is written elsewhere.
+#[derive(Clone)]
+struct Copy {
+    metadata: HashMap<String, String>,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Copy {
+    fn of(of: &str, case: &str) -> Self {
+        let bytes = std::fs::read(fixtures(of).join(format!("{case}.safetensors"))).unwrap();
+        let metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+        Self { metadata, tensors: tensors.into_iter().collect() }
+    }
+
+    fn write(&self, path: &Path) {
+        let bytes = safetensors::serialize(&self.tensors, Some(self.metadata.clone())).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// The place of the largest value of `name` times `factor`.
+    fn scale_largest(mut self, name: &str, factor: f32) -> Self {
+        let tensor = &self.tensors[name];
+        let mut values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let largest = (0..values.len()).max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs())).unwrap();
+        values[largest] *= factor;
+        let changed = Tensor::from_vec(values, tensor.dims(), &Device::Cpu).unwrap();
+        self.tensors.insert(name.to_owned(), changed);
+        self
+    }
+
+    /// What `convnn parity` says of it.
+    fn checked(&self) -> Finished {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.safetensors");
+        self.write(&path);
+        parity(&[&path])
+    }
+
+    #[track_caller]
+    fn differs_in(&self, tensor: &str) {
+        let Finished { code, stdout, stderr } = self.checked();
+        assert_eq!(code, Some(1), "{tensor}: {stdout}{stderr}");
+        let line = stdout.lines().next().unwrap();
+        let expected = format!("FAIL {} {tensor} error=", self.metadata["case"]);
+        assert!(line.starts_with(&expected), "{tensor}: {line}");
+        assert_eq!(stdout.lines().last(), Some("0 passed, 1 failed"));
+    }
+
+    /// Exit code 2, and one line on standard error with all of `parts`.
+    #[track_caller]
+    fn refused(&self, parts: &[&str]) {
+        let Finished { code, stdout, stderr } = self.checked();
+        assert_eq!(code, Some(2), "{stdout}{stderr}");
+        assert_eq!(stdout, "0 passed, 1 failed\n");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        for part in [&["error: ", "copy.safetensors: "], parts].concat() {
+            assert!(stderr.contains(part), "{part:?} in {stderr:?}");
+        }
+    }
+
+    fn with_config(mut self, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> Self {
+        let mut config = serde_json::from_str(&self.metadata["config"]).unwrap();
+        change(&mut config);
+        self.metadata.insert("config".to_owned(), serde_json::to_string(&config).unwrap());
+        self
+    }
+
+    fn with(mut self, name: &str, tensor: Tensor) -> Self {
+        self.tensors.insert(name.to_owned(), tensor);
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.tensors.remove(name).unwrap();
+        self
+    }
+}
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn every_case_passes() {
+    let (core, models) = (fixtures("convnn-core"), fixtures("convnn-models"));
+    let Finished { code, stdout, stderr } = parity(&[&core, &models]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let lines: Vec<_> = stdout.lines().collect();
+    let (last, cases) = lines.split_last().unwrap();
+    assert_eq!(*last, format!("{} passed, 0 failed", cases.len()));
+    assert!(cases.len() >= 43);
+    for line in cases {
+        let (case, error) = line.strip_prefix("ok ").unwrap().split_once(" max_error=").unwrap();
+        assert!(!case.contains(' '), "{line}");
+        assert!(error.parse::<f64>().unwrap() <= 1e-4, "{line}");
+    }
+    assert!(cases[0] < cases[1] && stdout.contains("\nok vgg_hybrid_training "));
+}
+
+/// One file and one folder, in which other files are passed over.
+#[test]
+fn files_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    copy.write(&folder.path().join("b.safetensors"));
+    std::fs::write(folder.path().join("README.md"), "no fixture").unwrap();
+    std::fs::create_dir(folder.path().join("more.safetensors")).unwrap();
+    copy.write(&folder.path().join("named_otherwise"));
+    let Finished { code, stdout, .. } = parity(&[&folder.path().join("named_otherwise"), folder.path()]);
+    assert_eq!((code, stdout.lines().last()), (Some(0), Some("2 passed, 0 failed")));
+}
+
+/// 1 % off in the largest value of any one tensor is found, and that tensor is named.
+#[test]
+fn a_changed_tensor_is_named() {
+    for (of, case) in [("convnn-core", "conv_nn_2d_cosine"), ("convnn-models", "multi_head_attention")] {
+        let copy = Copy::of(of, case);
+        assert!(copy.tensors.len() >= 8);
+        for name in copy.tensors.keys() {
+            copy.clone().scale_largest(name, 1.01).differs_in(name);
+        }
+    }
+    let training = Copy::of("convnn-models", "vit_conv_nn_training");
+    for name in ["output", "losses", "param.classifier.weight", "param.positional_encoding.pe"] {
+        training.clone().scale_largest(name, 1.01).differs_in(name);
+    }
+}
+
+#[test]
+fn a_nan_never_passes() {
+    let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    let nan = copy.clone().scale_largest("grad.input", f32::NAN);
+    nan.differs_in("grad.input");
+    assert!(nan.checked().stdout.contains("error=NaN"));
+    copy.scale_largest("input", f32::NAN).differs_in("output");
+}
+
+#[test]
+fn tensors_that_are_not_as_they_should_be() {
+    let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    let weight = "conv1d_layer.weight";
+    for name in ["input", "output", "grad_output", "grad.input", &format!("param.{weight}"), &format!("grad.{weight}")]
+    {
+        copy.clone().without(name).refused(&[&format!("tensor `{name}` is missing; expected")]);
+    }
+    copy.clone().with("grad.other", zeros(&[2])).refused(&["tensor `grad.other` is left over"]);
+    let shape = copy.tensors[&format!("param.{weight}")].dims().to_vec();
+    let param = format!("param.{weight}");
+    let wrong = format!("tensor `{param}` has shape [1, 2, 3]; expected {shape:?}");
+    copy.clone().with(&param, zeros(&[1, 2, 3])).refused(&[&wrong]);
+    copy.clone()
+        .with("input", zeros(&[2, 4, 9, 8]))
+        .refused(&["tensor `input` has shape [2, 4, 9, 8]; expected [_, 5,"]);
+    copy.clone().with("output", zeros(&[2, 6, 9])).refused(&["tensor `grad_output` has shape"]);
+    copy.clone().with("grad.input", zeros(&[0])).refused(&["tensor `grad.input` has shape [0]; expected at least"]);
+    let whole = Tensor::zeros(shape, DType::I64, &Device::Cpu).unwrap();
+    copy.with(&param, whole).refused(&[&format!("tensor `{param}` is of type i64; expected floating-point")]);
+}
+
+#[test]
+fn options_that_are_not_as_they_should_be() {
+    let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    let set = |key: &str, value: serde_json::Value| {
+        copy.clone().with_config(|config| drop(config.insert(key.to_owned(), value)))
+    };
+    set("neighbours", 9.into()).refused(&["option `neighbours` is 9: unknown field `neighbours`, expected one of"]);
+    set("neighbors", "nine".into()).refused(&["option `neighbors` is \"nine\": invalid type"]);
+    set("similarity", "taxicab".into()).refused(&["option `similarity` is \"taxicab\": unknown variant"]);
+    set("neighbors", 1000.into()).refused(&["tensor `param.conv1d_layer.weight` has shape"]);
+    let mut other = copy.clone();
+    other.metadata.insert("layer".to_owned(), "conv_nn_3d".to_owned());
+    other.refused(&["the metadata `layer` is `conv_nn_3d`; expected one of conv_nn_1d,"]);
+    let mixer = Copy::of("convnn-models", "kvt_attention");
+    mixer
+        .clone()
+        .with_config(|config| drop(config.insert("topk".to_owned(), 3.into())))
+        .refused(&["option `topk` is 3"]);
+    mixer.with_config(|config| drop(config.insert("neighbors".to_owned(), 1000.into()))).refused(&["1000 neighbors"]);
+    let training = Copy::of("convnn-models", "vit_conv_nn_training");
+    training.clone().with_config(|config| drop(config.remove("lr"))).refused(&["option `lr` is missing"]);
+    let sgd = training.with_config(|config| drop(config.insert("optimizer".to_owned(), "sgd".into())));
+    sgd.refused(&["option `optimizer` is \"sgd\"; expected adamw"]);
+}
+
+#[test]
+fn samples_of_candidates() {
+    let copy = Copy::of("convnn-core", "conv_nn_2d_random");
+    copy.clone().without("candidates").refused(&["tensor `candidates` is missing; expected a list of token numbers"]);
+    let sample = |values: &[i64]| copy.clone().with("candidates", Tensor::new(values, &Device::Cpu).unwrap());
+    sample(&[1, -2]).refused(&["tensor `candidates` holds -2"]);
+    sample(&[50, 51, 52]).refused(&["9 neighbors are asked for, but there are only 3 candidates"]);
+    let mut far: Vec<i64> = (0..20).collect();
+    far[7] = 110;
+    sample(&far).refused(&["`candidates` is a sample with token 110; expected numbers of the 110 tokens"]);
+    let all = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    let sampled = all.with("candidates", Tensor::new(&[1i64, 2], &Device::Cpu).unwrap());
+    sampled.refused(&["tensor `candidates` is left over; no candidates are drawn"]);
+}
+
+#[test]
+fn files_that_are_no_fixtures() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good.safetensors");
+    Copy::of("convnn-core", "conv_nn_2d_cosine").write(&good);
+    let no_fixture = |name: &str, bytes: &[u8], part: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let Finished { code, stdout, stderr } = parity(&[&path, &good]);
+        assert_eq!(code, Some(2));
+        // The others are checked all the same.
+        assert!(stdout.starts_with("ok conv_nn_2d_cosine ") && stdout.ends_with("\n1 passed, 1 failed\n"), "{stdout}");
+        assert!(stderr.contains(name) && stderr.contains(part) && stderr.lines().count() == 1, "{stderr}");
+    };
+    no_fixture("text.safetensors", b"no tensors here", "no safetensors file");
+    no_fixture("empty.safetensors", b"", "no safetensors file");
+    let whole = std::fs::read(&good).unwrap();
+    no_fixture("cut.safetensors", &whole[..whole.len() / 2], "no safetensors file");
+    let tensors = BTreeMap::from([("weight", zeros(&[2]))]);
+    let plain = safetensors::serialize(&tensors, None).unwrap();
+    no_fixture("weights.safetensors", &plain, "the metadata lacks `config`");
+    let refused = |path: &Path, part: &str| {
+        let Finished { code, stderr, .. } = parity(&[path]);
+        assert_eq!(code, Some(2));
+        assert!(stderr.contains(part), "{stderr}");
+    };
+    refused(&folder.path().join("missing"), "cannot read");
+    let empty: TempDir = tempfile::tempdir().unwrap();
+    refused(empty.path(), "holds no .safetensors file");
+}
