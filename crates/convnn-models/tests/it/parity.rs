@@ -121,11 +121,14 @@ impl AdamW {
 fn training_case(name: &str) {
     let case = read(name);
     let config = ModelConfig::from_fixture(&case.layer, &case.config).unwrap();
-    let parameters = parameters(DType::F32);
+    // In f32 neighbors that are nearly equally close change places after a step, with another rounding another path.
+    let parameters = parameters(DType::F64);
     let model = Model::new(&config, parameters.builder()).unwrap();
     let start = weights::accept(name, &config, case.named("param.")).unwrap();
-    weights::load_into(&parameters, &start).unwrap();
-    let input = &case.tensors["input"];
+    for (name, var) in parameters.all() {
+        var.set(&start[&name].to_dtype(DType::F64).unwrap()).unwrap();
+    }
+    let input = &case.tensors["input"].to_dtype(DType::F64).unwrap();
     same(&format!("{name} output"), &model.forward(input, &Pass::evaluation()).unwrap(), &case.tensors["output"]);
     let targets = case.tensors["target"].to_dtype(DType::U32).unwrap();
     let mut optimizer = AdamW::new(&parameters, &case.config);
