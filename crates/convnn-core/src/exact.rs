@@ -29,6 +29,17 @@ impl ConvNn2d {
     /// - `weight`: (O, C, κ, κ)
     /// - `bias`: (O), or `None` for 0
     ///
+    /// ```
+    /// # fn main() -> convnn_core::Result<()> {
+    /// use candle_core::{Device, Tensor};
+    /// use convnn_core::{ConvNn2d, Pass};
+    /// let x = Tensor::randn(0f32, 1.0, (2, 3, 8, 5), &Device::Cpu)?;
+    /// let weight = Tensor::randn(0f32, 1.0, (4, 3, 3, 3), &Device::Cpu)?;
+    /// let found = ConvNn2d::from_convolution(&weight, None)?.forward(&x, &Pass::evaluation())?;
+    /// convnn_core::check::compare("output", &found, &x.conv2d(&weight, 1, 1, 1, 1)?, 1e-5).unwrap();
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Option`] for an even κ, [`Error::Shape`].
     pub fn from_convolution(weight: &Tensor, bias: Option<&Tensor>) -> Result<Self> {

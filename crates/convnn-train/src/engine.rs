@@ -112,6 +112,10 @@ impl<'a> Training<'a> {
         self.ensure_same(&checkpoint)?;
         self.session.restore(&checkpoint.model)?;
         self.optimizer.restore(&checkpoint.optimizer)?;
+        let (before, now) = (checkpoint.state.config.epochs, self.run.config.epochs);
+        if before != now {
+            tracing::info!("{now} epochs in place of {before}: the learning rate follows the longer run from here on");
+        }
         let (config, images) = (self.run.config.clone(), self.state.images.clone());
         self.state = TrainState { config, images, ..checkpoint.state };
         self.weights_sha256 = checkpoint.model_sha256;
@@ -143,7 +147,9 @@ impl<'a> Training<'a> {
         let epoch = self.state.epoch;
         let started = Instant::now();
         let earlier = self.state.seconds;
-        self.run.progress.begin_epoch(epoch, self.run.config.epochs, self.train.images(), self.state.tally.images);
+        let (epochs, images) = (self.run.config.epochs, self.train.images());
+        let label = format!("epoch {}/{epochs}", epoch + 1);
+        self.run.progress.begin(label, images, self.state.tally.images, (epochs - epoch - 1) * images);
         for batch in self.train.epoch_from(epoch as u64, self.state.batch)? {
             self.step(&batch?)?;
             self.state.seconds = earlier + started.elapsed().as_secs_f64();
@@ -171,7 +177,7 @@ impl<'a> Training<'a> {
             seconds: earlier + started.elapsed().as_secs_f64(),
             images_per_second: tally.images as f64 / training_seconds.max(1e-9),
         };
-        self.run.progress.end_epoch(&metrics, self.run.config.epochs);
+        self.run.progress.end_epoch(&metrics, epochs);
         self.record(&metrics)?;
         self.state =
             TrainState { epoch: epoch + 1, batch: 0, tally: Tally::default(), seconds: 0.0, ..self.state.clone() };

@@ -1,8 +1,4 @@
-//! The ConvNN trainer: reproducible runs, exact resume, evaluation.
-//!
-//! A run is decided by its [`config::RunConfig`] and trained by an [`engine::Run`] into a [`run_folder::RunFolder`].
-//! The same configuration gives the same weights, bit for bit, for any number of threads and after any stop and resume.
-//! The binary `convnn` is a thin layer over this library; it alone reads the environment and handles signals.
+#![doc = include_str!("../README.md")]
 
 pub mod audit;
 pub mod bench;

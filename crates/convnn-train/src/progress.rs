@@ -8,23 +8,29 @@ use std::time::{Duration, Instant};
 
 /// Shows images a second, the loss and the time left.
 pub struct Progress {
+    shown: Shown,
     bar: ProgressBar,
-    plain: bool,
     pace: RefCell<Pace>,
 }
 
-/// Where the epoch under way stands.
+/// What is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Bar,
+    Lines,
+    Nothing,
+}
+
+/// Where the work under way stands.
 struct Pace {
-    epoch: usize,
-    epochs: usize,
+    label: String,
     images: usize,
+    /// Images of later epochs.
+    later: usize,
     /// Images seen by an earlier process.
     before: u64,
     started: Instant,
     reported: Instant,
-    /// Seconds of the last evaluation and checkpoint.
-    overhead: f64,
-    trained: Option<Instant>,
 }
 
 /// Seconds between two plain lines in the middle of an epoch.
@@ -33,33 +39,18 @@ const LINE_SECONDS: u64 = 30;
 impl Progress {
     /// A bar where standard error is a terminal, else lines.
     pub fn stderr() -> Self {
-        let plain = !std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if plain {
-            bar.set_draw_target(ProgressDrawTarget::hidden());
-        }
-        bar.set_style(style());
-        Self::new(bar, plain)
+        Self::new(if std::io::stderr().is_terminal() { Shown::Bar } else { Shown::Lines })
     }
 
     /// Shows nothing.
     pub fn hidden() -> Self {
-        Self::new(ProgressBar::hidden(), false)
+        Self::new(Shown::Nothing)
     }
 
-    fn new(bar: ProgressBar, plain: bool) -> Self {
+    fn new(shown: Shown) -> Self {
         let now = Instant::now();
-        let pace = Pace {
-            epoch: 0,
-            epochs: 0,
-            images: 0,
-            before: 0,
-            started: now,
-            reported: now,
-            overhead: 0.0,
-            trained: None,
-        };
-        Self { bar, plain, pace: RefCell::new(pace) }
+        let pace = Pace { label: String::new(), images: 0, later: 0, before: 0, started: now, reported: now };
+        Self { shown, bar: ProgressBar::hidden().with_style(style()), pace: RefCell::new(pace) }
     }
 
     /// The bar, which writers of other lines have to suspend.
@@ -67,30 +58,29 @@ impl Progress {
         self.bar.clone()
     }
 
-    /// An epoch, counted from 0, begins with `seen` of its images done.
-    pub fn begin_epoch(&self, epoch: usize, epochs: usize, images: usize, seen: u64) {
+    /// Work called `label` on so many `images` begins, with `seen` of them done; `later` ones come after it.
+    pub fn begin(&self, label: String, images: usize, seen: u64, later: usize) {
         let now = Instant::now();
-        let mut pace = self.pace.borrow_mut();
-        pace.overhead = pace.trained.take().map_or(pace.overhead, |trained| trained.elapsed().as_secs_f64());
-        *pace = Pace { epoch, epochs, images, before: seen, started: now, reported: now, ..*pace };
         self.bar.reset();
         self.bar.set_length(images as u64);
         self.bar.set_position(seen);
-        self.bar.set_prefix(format!("epoch {}/{epochs}", epoch + 1));
+        self.bar.set_prefix(label.clone());
         self.bar.set_message("");
+        if self.shown == Shown::Bar && self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now });
     }
 
-    /// A step is done; `seen` and `loss` are of the epoch so far.
+    /// `seen` images are done, with the mean loss `loss`.
     pub fn step(&self, seen: u64, loss: f64) {
         let mut pace = self.pace.borrow_mut();
         let rate = (seen - pace.before) as f64 / pace.started.elapsed().as_secs_f64().max(1e-9);
-        let epochs_left = (pace.epochs - pace.epoch - 1) as f64;
-        let images_left = (pace.images as f64 - seen as f64) + epochs_left * pace.images as f64;
-        let left = duration(images_left / rate.max(1e-9) + (epochs_left + 1.0) * pace.overhead);
+        let left = duration((pace.images + pace.later).saturating_sub(seen as usize) as f64 / rate.max(1e-9));
         let text = format!("loss {loss:.3}  {rate:.0} images/s  {left} left");
-        if self.plain && pace.reported.elapsed() >= Duration::from_secs(LINE_SECONDS) {
+        if self.shown == Shown::Lines && pace.reported.elapsed() >= Duration::from_secs(LINE_SECONDS) {
             pace.reported = Instant::now();
-            self.line(&format!("epoch {}/{}  {seen}/{} images  {text}", pace.epoch + 1, pace.epochs, pace.images));
+            self.line(&format!("{}  {seen}/{} images  {text}", pace.label, pace.images));
         }
         self.bar.set_message(text);
         self.bar.set_position(seen);
@@ -98,7 +88,6 @@ impl Progress {
 
     /// The evaluation of the epoch begins.
     pub fn begin_evaluation(&self) {
-        self.pace.borrow_mut().trained = Some(Instant::now());
         self.bar.set_message("evaluating");
     }
 
@@ -124,11 +113,11 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
-        if self.plain {
+        match self.shown {
+            Shown::Bar => self.bar.println(text),
             // A reader of the log that went away does not stop the training.
-            let _ = writeln!(std::io::stderr(), "{text}");
-        } else {
-            self.bar.println(text);
+            Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
+            Shown::Nothing => {}
         }
     }
 }

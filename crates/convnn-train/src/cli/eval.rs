@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
     let session = weights.session()?;
     let loader = session.test_loader(&data, args.batch_size)?;
     let started = Instant::now();
-    progress.begin_epoch(0, 1, loader.images(), 0);
+    progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
     let tally = session.evaluate(&loader, |tally| {
         progress.step(tally.images, tally.mean_loss());
         true

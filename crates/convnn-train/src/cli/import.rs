@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (classes, out) = (config.classes(), args.out.display());
     let left_out = match checkpoint.buffers(&config) {
         0 => String::new(),
+        1 => "; 1 buffer without weights left out".to_owned(),
         buffers => format!("; {buffers} buffers without weights left out"),
     };
     output::print(&format!("{tensors} tensors of {title}, {classes} classes, into {out}{left_out}"))
@@ -57,6 +58,13 @@ impl Args {
     /// The model by name, with the classes of the checkpoint.
     fn model(&self, checkpoint: &Checkpoint) -> Result<(String, ModelConfig)> {
         if let Some(path) = self.config.as_deref().filter(|path| path.extension().is_some_and(|kind| kind == "json")) {
+            if let Some(set) = self.set.first() {
+                return Err(Error::Value {
+                    key: format!("--set {set}"),
+                    found: format!("given beside {}", path.display()),
+                    expected: "config.json as it is, or a TOML file".to_owned(),
+                });
+            }
             let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
             let wrong = |error: serde_json::Error| Error::Damaged { path: path.to_owned(), message: error.to_string() };
             return Ok((path.display().to_string(), serde_json::from_str(&text).map_err(wrong)?));

@@ -44,7 +44,7 @@ fn a_state_dictionary() {
         let out = folder.path().join(file);
         let Finished { stdout, .. } = succeed(&mut import(&checkpoint(file), "vit_compact", &VIT, &out));
         assert!(stdout.starts_with("20 tensors of vit_compact, 10 classes, into "), "{stdout}");
-        assert!(stdout.contains("; 1 buffers without weights left out"), "{stdout}");
+        assert!(stdout.contains("; 1 buffer without weights left out"), "{stdout}");
         let (config, tensors) = weights::load(&out).unwrap();
         assert_eq!(config.classes(), 10);
         // Every name as it was, W_q and W_k too.
