@@ -3,7 +3,7 @@
 use candle_core::{Tensor, Var};
 use candle_nn::VarBuilder;
 use candle_nn::init::{Init, ONE, ZERO};
-use convnn_core::ops::{self, Activation, Statistics};
+use convnn_core::ops::{self, Activation, DropoutMask, Statistics};
 use convnn_core::{Pass, Result, fan_in_uniform};
 
 /// y = x Wᵀ + b over the last dimension: (…, I) → (…, O).
@@ -156,10 +156,21 @@ impl Dropout {
         Self { probability, path: path.into() }
     }
 
+    /// The mask of this pass, for ops that take dropout in; `None` in evaluation.
+    ///
+    /// # Errors
+    /// A probability outside 0 to 1.
+    pub fn mask(&self, pass: &Pass) -> Result<Option<DropoutMask>> {
+        if !pass.is_training() || self.probability == 0.0 {
+            return Ok(None);
+        }
+        DropoutMask::draw(self.probability, &mut pass.generator("dropout", &self.path)).map(Some)
+    }
+
     /// (…) → (…); the input itself in evaluation.
     ///
     /// # Errors
-    /// Those of Candle.
+    /// As [`Self::mask`].
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         if !pass.is_training() || self.probability == 0.0 {
             return Ok(x.clone());

@@ -153,13 +153,13 @@ impl Block {
     /// The first half, in which tokens meet: (B, N, D) → (B, N, D).
     fn mix(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let mixed = self.mixer.forward(&self.norms[0].forward(x)?, pass)?;
-        Ok((x + self.dropouts[0].forward(&mixed, pass)?)?)
+        ops::add_dropout(x, &mixed, self.dropouts[0].mask(pass)?)
     }
 
     /// The second half, each token on its own: (B, N, D) → (B, N, D).
     fn transform(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let hidden = ops::gelu(&self.hidden.forward(&self.norms[1].forward(x)?)?)?;
-        let out = self.out.forward(&self.dropouts[1].forward(&hidden, pass)?)?;
-        Ok((x + self.dropouts[2].forward(&out, pass)?)?)
+        let hidden = self.hidden.forward(&self.norms[1].forward(x)?)?;
+        let out = self.out.forward(&ops::gelu(&hidden, self.dropouts[1].mask(pass)?)?)?;
+        ops::add_dropout(x, &out, self.dropouts[2].mask(pass)?)
     }
 }

@@ -15,7 +15,7 @@ fn elementwise(c: &mut Criterion) {
         let x = &variable((rows, width), name);
         let n = (rows * width) as u64;
         time_op(c, &format!("relu/{name}"), n, &[x], || ops::relu(x), || ops::relu_reference(x));
-        time_op(c, &format!("gelu/{name}"), n, &[x], || ops::gelu(x), || ops::gelu_reference(x));
+        time_op(c, &format!("gelu/{name}"), n, &[x], || ops::gelu(x, None), || ops::gelu_reference(x, None));
         let generator = || Streams::new(0).generator("dropout/0/bench");
         let kernel = || ops::dropout(x, 0.1, &mut generator());
         time_op(c, &format!("dropout/{name}"), n, &[x], kernel, || ops::dropout_reference(x, 0.1, &mut generator()));

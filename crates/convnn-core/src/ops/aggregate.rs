@@ -3,6 +3,7 @@
 //! Convolution is the same operation with a fixed table of neighbors, [`stencil`](super::stencil).
 
 use super::aggregate_kernels as kernels;
+use super::matrix::column_sums;
 use super::neighbors::{check_index, gather_reference, index_values};
 use super::{float::cpu_values, float::has_kernel, float::values, float::with_float};
 use crate::Result;
@@ -280,7 +281,7 @@ impl CustomOp3 for Aggregate {
             };
             let dthird = match self.role {
                 Role::Modulation => drho,
-                Role::Bias => Some(kernels::column_sums(g, third.elem_count())),
+                Role::Bias => Some(column_sums(g, third.elem_count())),
                 Role::Nothing => None,
             };
             let tensor = |values: Option<Vec<T>>, like: &Tensor| {

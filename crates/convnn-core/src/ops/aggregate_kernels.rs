@@ -1,7 +1,7 @@
 //! The loops behind [`aggregate`](super::aggregate()): neighbors gathered a tile at a time, one matrix product a tile.
 #![allow(unsafe_code)]
 
-use super::matrix::{Matrix, product_into};
+use super::matrix::{Matrix, product_into, transpose};
 use super::neighbors::fill_groups;
 use super::{float::Float, simd::kernel};
 use rayon::prelude::*;
@@ -106,6 +106,11 @@ impl<T: Float> Branch<'_, T> {
     fn by_rank(&self) -> Vec<T> {
         by_rank(self.weight, self.task.sizes[3], self.task.sizes[4])
     }
+
+    /// The kernel as (K, C, O), which `gemm` takes as it lies; (O, K, C) transposed it would copy for each tile.
+    fn by_rank_transposed(&self) -> Vec<T> {
+        transpose(&self.by_rank(), self.outputs, self.width())
+    }
 }
 
 /// Each branch with its first column.
@@ -119,7 +124,7 @@ fn columns<'a, T>(branches: &'a [Branch<'a, T>]) -> impl Iterator<Item = (usize,
 
 /// y (B, N, O), the outputs of the branches side by side.
 pub(super) fn standard<T: Float>(branches: &[Branch<'_, T>], bias: Option<&[T]>) -> Vec<T> {
-    let weights: Vec<Vec<T>> = branches.iter().map(Branch::by_rank).collect();
+    let weights: Vec<Vec<T>> = branches.iter().map(Branch::by_rank_transposed).collect();
     let outputs: usize = branches.iter().map(|branch| branch.outputs).sum();
     let all_rows = branches[0].task.rows();
     let rows = branches.iter().map(|branch| branch.task.tile_rows(branch.width())).min().unwrap_or(1);
@@ -130,7 +135,7 @@ pub(super) fn standard<T: Float>(branches: &[Branch<'_, T>], bias: Option<&[T]>)
             let width = branch.width();
             tile.resize(count * width, T::ZERO);
             branch.task.gather(i * rows, 0, branch.task.sizes[4], tile);
-            let weight = Matrix::new(weight, branch.outputs, width).transposed();
+            let weight = Matrix::new(weight, width, branch.outputs);
             let bias = bias.map(|bias| &bias[first..first + branch.outputs]);
             let tile = Matrix::new(tile, count, width);
             // SAFETY: `out` has `count` rows of `outputs` elements, of which the branch has those from `first` on.
@@ -351,31 +356,6 @@ kernel! {
                     drho[i * k + j] =
                         super::simd::sum_of([weight, value, dy], #[inline(always)] |[w, v, dy]| w * v * dy);
                 }
-            }
-        }
-    }
-}
-
-/// Σ over rows of (rows, `width`), by parts of fixed size in their order.
-pub(super) fn column_sums<T: Float>(rows: &[T], width: usize) -> Vec<T> {
-    let parts: Vec<Vec<T>> = rows
-        .par_chunks(width.max(1) * 1024)
-        .map(|rows| {
-            let mut sum = vec![T::ZERO; width];
-            add_rows(rows, &mut sum);
-            sum
-        })
-        .collect();
-    let mut sum = vec![T::ZERO; width];
-    parts.iter().for_each(|part| add_rows(part, &mut sum));
-    sum
-}
-
-kernel! {
-    fn add_rows<const FMA: bool, T>(rows: &[T], sum: &mut [T]) {
-        for row in rows.chunks_exact(sum.len().max(1)) {
-            for (s, &v) in sum.iter_mut().zip(row) {
-                *s += v;
             }
         }
     }

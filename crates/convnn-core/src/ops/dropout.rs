@@ -2,11 +2,11 @@
 
 use super::{
     float::{Float, cpu_values, has_kernel, values, with_float},
-    parallel::{TASK, map_tasks},
+    parallel::{TASK, fill_tasks, map_tasks},
     simd::kernel,
 };
-use crate::{Error, Generator, Result};
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Error, Generator, Result, backward::deliver, error::ensure_shape};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
 use rand_core::Rng;
 use std::mem::MaybeUninit;
 
@@ -24,7 +24,7 @@ use std::mem::MaybeUninit;
 /// # Errors
 /// [`Error::Option`] unless 0 ≤ p ≤ 1.
 pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
-    let mask = Mask::draw(p, generator)?;
+    let mask = DropoutMask::draw(p, generator)?;
     if !has_kernel(x) {
         return mask.apply_reference(x);
     }
@@ -36,12 +36,42 @@ pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> 
 /// # Errors
 /// As [`dropout`].
 pub fn dropout_reference(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
-    Mask::draw(p, generator)?.apply_reference(x)
+    DropoutMask::draw(p, generator)?.apply_reference(x)
 }
 
-/// Which elements are kept, and the factor for those.
-#[derive(Clone, Copy)]
-struct Mask {
+/// residual + dropout(x), or residual + x without a mask: the end of a residual branch.
+///
+/// # Shapes
+/// residual, x and the result have one shape.
+///
+/// # Gradient
+/// That of residual is dy, that of x as [`dropout`]'s.
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes differ.
+pub fn add_dropout(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    let expected = || format!("{:?}, as `residual`", residual.dims());
+    ensure_shape(residual.dims() == x.dims(), "add_dropout", "x", x, expected)?;
+    if !has_kernel(x) || residual.dtype() != x.dtype() {
+        return add_dropout_reference(residual, x, mask);
+    }
+    Ok(residual.contiguous()?.apply_op2(&x.contiguous()?, AddDropout { mask })?)
+}
+
+/// [`add_dropout`] in tensor operations.
+///
+/// # Errors
+/// As [`add_dropout`].
+pub fn add_dropout_reference(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    Ok(match mask {
+        Some(mask) => (residual + mask.apply_reference(x)?)?,
+        None => (residual + x)?,
+    })
+}
+
+/// Which elements a dropout keeps, and the factor for those.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DropoutMask {
     /// The seed's halves.
     keys: [u32; 2],
     /// An element is kept if its hash is below this, which is (1−p)·2³².
@@ -49,8 +79,12 @@ struct Mask {
     scale: f64,
 }
 
-impl Mask {
-    fn draw(p: f64, generator: &mut Generator) -> Result<Self> {
+impl DropoutMask {
+    /// The mask that [`dropout`] with probability `p` would use: one number from `generator`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ p ≤ 1.
+    pub fn draw(p: f64, generator: &mut Generator) -> Result<Self> {
         if !(0.0..=1.0).contains(&p) {
             return Err(Error::Option {
                 layer: "dropout".into(),
@@ -68,47 +102,109 @@ impl Mask {
     }
 
     /// The keys of the elements from number `start`, whose low 32 bits the hash counts on.
-    fn keys_at(&self, start: usize) -> [u32; 2] {
-        [self.keys[0] ^ hash((start as u64 >> 32) as u32), self.keys[1]]
+    fn keys_at(&self, start: u64) -> [u32; 2] {
+        [self.keys[0] ^ hash((start >> 32) as u32), self.keys[1]]
     }
 
-    fn apply<T: Float>(&self, x: &[T]) -> Vec<T> {
-        let scale = T::narrow(self.scale);
-        let Some(highest) = self.bound.checked_sub(1) else { return vec![T::ZERO; x.len()] };
-        // SAFETY: `mask` writes every element. Tasks are 2¹⁴ elements, so that none spans a multiple of 2³².
-        let (y, _) = unsafe {
-            map_tasks([x], TASK, |start, [x], y| mask(x, y, self.keys_at(start), start as u32, highest as u32, scale))
-        };
+    /// Applies itself to the elements of a tensor from number `start` on.
+    pub(super) fn apply<T: Float>(&self, start: usize, mut x: &mut [T]) {
+        let Some(highest) = self.bound.checked_sub(1) else { return x.fill(T::ZERO) };
+        let mut start = start as u64;
+        while !x.is_empty() {
+            // No further than the low 32 bits count.
+            let end = x.len().min(((1 << 32) - (start & 0xffff_ffff)) as usize);
+            let (now, later) = x.split_at_mut(end);
+            mask(now, self.keys_at(start), start as u32, highest as u32, T::narrow(self.scale));
+            (x, start) = (later, start + end as u64);
+        }
+    }
+
+    /// A copy of x with the mask applied.
+    fn applied<T: Float>(&self, x: &[T]) -> Vec<T> {
+        // SAFETY: the copy writes every element.
+        let (y, _) = unsafe { map_tasks([x], TASK, |start, [x], y| self.apply(start, y.write_copy_of_slice(x))) };
         y
     }
 
-    fn apply_reference(&self, x: &Tensor) -> Result<Tensor> {
-        let keep = |i: usize| u64::from(element_hash(i as u32, self.keys_at(i))) < self.bound;
+    pub(super) fn apply_reference(&self, x: &Tensor) -> Result<Tensor> {
+        let keep = |i: usize| u64::from(element_hash(i as u32, self.keys_at(i as u64))) < self.bound;
         let factors: Vec<f64> = (0..x.elem_count()).map(|i| if keep(i) { self.scale } else { 0.0 }).collect();
         let factors = Tensor::from_vec(factors, x.shape(), x.device())?;
         Ok(x.mul(&factors.to_dtype(x.dtype())?)?)
     }
 }
 
-impl CustomOp1 for Mask {
+impl CustomOp1 for DropoutMask {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         with_float!(x.dtype(), T => {
-            let y = self.apply(cpu_values::<T>(x, layout)?);
+            let y = self.applied(cpu_values::<T>(x, layout)?);
             Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
         })
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let (storage, layout) = dy.storage_and_layout();
-        with_float!(dy.dtype(), T => {
-            let dx = self.apply(values::<T>(&storage, layout)?);
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+        gradient(self, x, dy).map(Some)
+    }
+}
+
+/// That of x, given that of its dropout.
+fn gradient(mask: &DropoutMask, x: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+    let dy = dy.contiguous()?;
+    let (storage, layout) = dy.storage_and_layout();
+    with_float!(dy.dtype(), T => {
+        Tensor::from_vec(mask.applied(values::<T>(&storage, layout)?), x.shape(), x.device())
+    })
+}
+
+struct AddDropout {
+    mask: Option<DropoutMask>,
+}
+
+impl CustomOp2 for AddDropout {
+    fn name(&self) -> &'static str {
+        "add_dropout"
+    }
+
+    fn cpu_fwd(
+        &self,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        with_float!(x.dtype(), T => {
+            let (residual, x) = (cpu_values::<T>(residual, residual_layout)?, cpu_values::<T>(x, x_layout)?);
+            let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
+                let y = y.write_copy_of_slice(&x[start..start + y.len()]);
+                if let Some(mask) = self.mask {
+                    mask.apply(start, y);
+                }
+                add(y, &residual[start..start + y.len()]);
+            };
+            // SAFETY: the copy writes every element.
+            let (y, _) = unsafe { fill_tasks(x.len(), TASK, fill) };
+            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
         })
+    }
+
+    fn bwd(
+        &self,
+        residual: &Tensor,
+        x: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = match self.mask {
+            Some(mask) if x.track_op() => deliver(x, gradient(&mask, x, dy)?),
+            None if x.track_op() => deliver(x, dy.clone()),
+            _ => None,
+        };
+        let dresidual = if residual.track_op() { deliver(residual, dy.clone()) } else { None };
+        Ok((dresidual, dx))
     }
 }
 
@@ -128,12 +224,18 @@ fn element_hash(index: u32, keys: [u32; 2]) -> u32 {
 
 kernel! {
     /// Keeps the elements whose hash is at most `highest`.
-    fn mask<const FMA: bool, T>(
-        x: &[T], y: &mut [MaybeUninit<T>], keys: [u32; 2], start: u32, highest: u32, scale: T,
-    ) {
-        for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
+    fn mask<const FMA: bool, T>(x: &mut [T], keys: [u32; 2], start: u32, highest: u32, scale: T) {
+        for (i, x) in x.iter_mut().enumerate() {
             let keep = element_hash(start.wrapping_add(i as u32), keys) <= highest;
-            y.write(x * if keep { scale } else { T::ZERO });
+            *x *= if keep { scale } else { T::ZERO };
+        }
+    }
+}
+
+kernel! {
+    fn add<const FMA: bool, T>(y: &mut [T], x: &[T]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x;
         }
     }
 }
@@ -212,6 +314,43 @@ mod tests {
         let y = dropout(&ones(32), 0.5, &mut generator(0)).unwrap().to_vec1::<f32>().unwrap();
         let mask = y.iter().fold(0u32, |bits, &v| bits << 1 | u32::from(v != 0.0));
         assert_eq!(mask, 0b0110_1001_1111_1000_1010_1000_0101_0111, "{mask:#034b}");
+    }
+
+    #[test]
+    fn the_end_of_a_residual_branch() {
+        for (dtype, tolerance) in DTYPES {
+            for shape in [(1, 1), (3, 17), (3, TASK / 2 + 5)] {
+                for p in [None, Some(0.0), Some(0.3), Some(1.0)] {
+                    let x = [variable(shape, dtype, 1), variable(shape, dtype, 2)];
+                    let mask = p.map(|p| DropoutMask::draw(p, &mut generator(3)).unwrap());
+                    let kernel = || add_dropout(&x[0], &x[1], mask);
+                    agree("add_dropout", &x, tolerance, kernel, || add_dropout_reference(&x[0], &x[1], mask));
+                    let one = || add_dropout(&strided(&x[0]), &x[0], mask);
+                    agree("twice the same", &x[..1], tolerance, one, || add_dropout_reference(&x[0], &x[0], mask));
+                }
+            }
+        }
+        let x = [variable((3, 7), DType::F64, 3), variable((3, 7), DType::F64, 4)];
+        let mask = DropoutMask::draw(0.5, &mut generator(5)).unwrap();
+        check::gradients("add_dropout", &x, || add_dropout(&x[0], &x[1], Some(mask)), 1e-7).unwrap();
+        let line = add_dropout(&x[0], &ones(3), None).unwrap_err().to_string();
+        assert!(line.contains("add_dropout: `x` has shape [3]; expected [3, 7], as `residual`"), "{line}");
+    }
+
+    /// A part of a tensor gets the same mask as the whole, also where the number of an element passes 2³².
+    #[test]
+    fn parts_make_the_whole() {
+        let mask = DropoutMask::draw(0.5, &mut generator(1)).unwrap();
+        for start in [0usize, (1 << 32) - 50] {
+            let mut whole = [1f32; 100];
+            mask.apply(start, &mut whole);
+            let mut parts = [1f32; 100];
+            for (i, part) in parts.chunks_mut(10).enumerate() {
+                mask.apply(start + 10 * i, part);
+            }
+            assert_eq!(whole, parts);
+            assert!((30..70).contains(&whole.iter().filter(|&&v| v != 0.0).count()));
+        }
     }
 
     #[test]

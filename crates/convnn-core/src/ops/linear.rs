@@ -1,7 +1,7 @@
 //! The linear layer on rows.
 
 use super::{
-    float::{Float, cpu_values, has_kernel, values, with_float},
+    float::{cpu_values, has_kernel, values, with_float},
     matrix::{Matrix, column_sums, product},
 };
 use crate::{Result, backward::deliver, error::ensure_shape};
@@ -164,7 +164,6 @@ impl CustomOp3 for Linear {
         let (storage, layout) = dy.storage_and_layout();
         let dbias = with_float!(dy.dtype(), T => {
             let sums = column_sums(values::<T>(&storage, layout)?, bias.elem_count());
-            let sums: Vec<T> = sums.into_iter().map(T::narrow).collect();
             Tensor::from_vec(sums, bias.shape(), bias.device())
         })?;
         Ok((dx, dweight, deliver(bias, dbias)))

@@ -14,6 +14,8 @@ use std::mem::MaybeUninit;
 const SMALLEST_TILE: usize = 128;
 /// See [`SMALLEST_TILE`].
 const LARGEST_TILE: usize = 512;
+/// Rows and columns that are transposed together.
+const BLOCK: usize = 16;
 /// Terms of the inner product in one task, where it is the inner product that is split.
 const DEPTH: usize = 512;
 /// The inner product is split where there are at least this many terms for each element of a row or column: the output
@@ -60,6 +62,12 @@ impl<'a, T: Float> Matrix<'a, T> {
         self.transposed().rows(start, count).transposed()
     }
 
+    /// The elements, where they lie column by column without gaps.
+    fn stored_transposed(self) -> Option<&'a [T]> {
+        let stored = self.row_stride == 1 && self.column_stride == self.rows && self.columns > 1;
+        stored.then(|| &self.data[..self.rows * self.columns])
+    }
+
     /// Number of the last element in `data`, plus one.
     fn extent(self) -> usize {
         if self.rows == 0 || self.columns == 0 {
@@ -77,6 +85,12 @@ pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Op
         return deep_product(lhs, rhs);
     }
     let by_rows = rows >= columns;
+    let straight = match rhs.stored_transposed() {
+        // `gemm` would copy it into this order once for every tile.
+        Some(stored) if by_rows && rows > SMALLEST_TILE => transpose(stored, columns, depth),
+        _ => Vec::new(),
+    };
+    let rhs = if straight.is_empty() { rhs } else { Matrix::new(&straight, depth, columns) };
     let (length, tile) = if by_rows { (rows, tile_of(rows, 16)) } else { (columns, tile_of(columns, 8)) };
     let mut out: Vec<T> = Vec::with_capacity(rows * columns);
     let start = Output(out.as_mut_ptr());
@@ -172,11 +186,33 @@ fn deep_product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
     unsafe { fill_tasks(len, TASK, add).0 }
 }
 
+/// The matrix (rows, columns) in `data`, transposed: (columns, rows).
+pub(crate) fn transpose<T: Float>(data: &[T], rows: usize, columns: usize) -> Vec<T> {
+    assert_eq!(data.len(), rows * columns, "a matrix of {rows} rows and {columns} columns");
+    let task = (TASK / rows.max(1)).max(1).next_multiple_of(BLOCK) * rows;
+    let turn = |start: usize, out: &mut [MaybeUninit<T>]| {
+        let first = start / rows.max(1);
+        // A block of each side at a time stays in the first-level cache.
+        for (i, out) in out.chunks_mut((BLOCK * rows).max(1)).enumerate() {
+            let first = first + i * BLOCK;
+            for top in (0..rows).step_by(BLOCK) {
+                for (column, out) in out.chunks_exact_mut(rows).enumerate() {
+                    for (row, out) in (top..).zip(&mut out[top..rows.min(top + BLOCK)]) {
+                        out.write(data[row * columns + first + column]);
+                    }
+                }
+            }
+        }
+    };
+    // SAFETY: `turn` writes every row of every column that it is handed.
+    unsafe { fill_tasks(data.len(), task.max(1), turn).0 }
+}
+
 /// The sum of every column of rows of `columns` elements, each task's in the order of the tasks.
-pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<f64> {
+pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<T> {
     let mut totals = vec![0.0; columns];
     if columns == 0 {
-        return totals;
+        return Vec::new();
     }
     let parts = reduce_tasks([x], task_of_rows(columns), |[x]| {
         let mut sums = vec![T::ZERO; columns];
@@ -188,7 +224,7 @@ pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<f64> {
             *total += sum.widen();
         }
     }
-    totals
+    totals.into_iter().map(T::narrow).collect()
 }
 
 kernel! {
@@ -219,8 +255,7 @@ pub(crate) unsafe fn product_into<T: Float>(
     out: *mut T,
     stride: usize,
 ) {
-    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
-    assert!(depth == rhs.rows && lhs.extent() <= lhs.data.len() && rhs.extent() <= rhs.data.len());
+    let (rows, columns) = (lhs.rows, rhs.columns);
     if let Some(bias) = bias {
         assert_eq!(bias.len(), columns);
         for row in 0..rows {
@@ -228,8 +263,26 @@ pub(crate) unsafe fn product_into<T: Float>(
             unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * stride), columns) };
         }
     }
+    // SAFETY: as the caller promises; the rows are written where they are to be added to.
+    unsafe { scaled_product_into(lhs, rhs, T::ONE, bias.is_some(), out, stride) };
+}
+
+/// Writes scale · lhs · rhs to the rows that begin at `out`, `stride` elements apart, or adds it to them, on this thread.
+///
+/// # Safety
+/// As for [`product_into`]; where it is to `add`, the rows must have been written.
+pub(crate) unsafe fn scaled_product_into<T: Float>(
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
+    scale: T,
+    add: bool,
+    out: *mut T,
+    stride: usize,
+) {
+    let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
+    assert!(depth == rhs.rows && lhs.extent() <= lhs.data.len() && rhs.extent() <= rhs.data.len());
     // SAFETY: both operands reach no further than their data, as asserted; the output is the caller's promise. It is
-    // read only where the bias has been written.
+    // read only where the product is added to it.
     unsafe {
         gemm::gemm(
             rows,
@@ -238,7 +291,7 @@ pub(crate) unsafe fn product_into<T: Float>(
             out,
             1,
             stride as isize,
-            bias.is_some(),
+            add,
             lhs.data.as_ptr(),
             lhs.column_stride as isize,
             lhs.row_stride as isize,
@@ -246,7 +299,7 @@ pub(crate) unsafe fn product_into<T: Float>(
             rhs.column_stride as isize,
             rhs.row_stride as isize,
             T::ONE,
-            T::ONE,
+            scale,
             false,
             false,
             false,
@@ -304,6 +357,17 @@ mod tests {
                     assert_eq!(found.len(), rows * columns);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn transposing_moves_every_element() {
+        for (rows, columns) in [(1, 1), (3, 5), (16, 16), (17, 33), (1100, 40), (40, 1100), (20_000, 3), (0, 4), (4, 0)]
+        {
+            let data = numbers(rows * columns, 1);
+            let found = transpose(&data, rows, columns);
+            let expected: Vec<f64> = (0..rows * columns).map(|i| data[i % rows * columns + i / rows]).collect();
+            assert!(found == expected, "{rows}x{columns}");
         }
     }
 

@@ -27,6 +27,7 @@ pub use pair_scores::{Score, pair_scores, pair_scores_reference};
 pub use select::{Selection, select, select_reference};
 
 mod adamw;
+mod attention;
 mod batch_norm;
 mod batch_norm_kernels;
 mod cross_entropy;
@@ -43,9 +44,10 @@ mod sgd;
 mod softmax;
 
 pub use adamw::{AdamWStep, Moments, adamw_step, adamw_step_reference};
+pub use attention::{Attention, attention, attention_reference};
 pub use batch_norm::{Activation, Statistics, batch_norm, batch_norm_reference};
 pub use cross_entropy::{cross_entropy, cross_entropy_reference};
-pub use dropout::{dropout, dropout_reference};
+pub use dropout::{DropoutMask, add_dropout, add_dropout_reference, dropout, dropout_reference};
 pub use gelu::{gelu, gelu_reference};
 pub use gradient_norm::{gradient_norm, gradient_norm_reference};
 pub use layer_norm::{layer_norm, layer_norm_reference};

@@ -53,8 +53,9 @@ impl CustomOp1 for Softmax {
         let width = layout.shape().dim(D::Minus1)?;
         with_float!(x.dtype(), T => {
             let x = cpu_values::<T>(x, layout)?;
-            // SAFETY: `forward` writes every element.
-            let (y, _) = unsafe { map_tasks([x], task_of_rows(width), |_, [x], y| forward(x, y, width)) };
+            let map = |_, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| softmax_rows(y.write_copy_of_slice(x), width);
+            // SAFETY: the copy writes every element.
+            let (y, _) = unsafe { map_tasks([x], task_of_rows(width), map) };
             Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
         })
     }
@@ -65,10 +66,11 @@ impl CustomOp1 for Softmax {
         let ((y_storage, y_layout), (dy_storage, dy_layout)) = (y.storage_and_layout(), dy.storage_and_layout());
         with_float!(y.dtype(), T => {
             let inputs = [values::<T>(&y_storage, y_layout)?, values(&dy_storage, dy_layout)?];
-            // SAFETY: `backward` writes every element.
-            let (dx, _) = unsafe {
-                map_tasks(inputs, task_of_rows(width), |_, [y, dy], dx| backward(y, dy, dx, width))
+            let map = |_, [y, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
+                softmax_gradient_rows(y, dx.write_copy_of_slice(dy), width);
             };
+            // SAFETY: the copy writes every element.
+            let (dx, _) = unsafe { map_tasks(inputs, task_of_rows(width), map) };
             Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
         })
     }
@@ -95,23 +97,22 @@ pub(super) fn largest<T: Float>(x: &[T]) -> T {
 }
 
 kernel! {
-    fn forward<const FMA: bool, T>(x: &[T], y: &mut [MaybeUninit<T>], width: usize) {
-        for (x, y) in x.chunks(GROUP * width.max(1)).zip(y.chunks_mut(GROUP * width.max(1))) {
-            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+    /// Puts its softmax in the place of each row.
+    pub(super) fn softmax_rows<const FMA: bool, T>(x: &mut [T], width: usize) {
+        for group in x.chunks_mut(GROUP * width.max(1)) {
+            for x in group.chunks_exact_mut(width) {
                 let highest = largest(x);
-                for (y, &x) in y.iter_mut().zip(x) {
-                    y.write(x - highest);
+                for x in x {
+                    *x = *x - highest;
                 }
             }
-            // SAFETY: the rows of the group, and so all its elements, have just been written.
-            let y = unsafe { y.assume_init_mut() };
-            for y in &mut *y {
-                *y = y.exp::<FMA>();
+            for x in &mut *group {
+                *x = x.exp::<FMA>();
             }
-            for y in y.chunks_exact_mut(width) {
-                let scale = T::ONE / sum_of([y], |[y]| y);
-                for y in y {
-                    *y *= scale;
+            for x in group.chunks_exact_mut(width) {
+                let scale = T::ONE / sum_of([x], |[x]| x);
+                for x in x {
+                    *x *= scale;
                 }
             }
         }
@@ -119,12 +120,12 @@ kernel! {
 }
 
 kernel! {
-    fn backward<const FMA: bool, T>(y: &[T], dy: &[T], dx: &mut [MaybeUninit<T>], width: usize) {
-        let rows = y.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
-        for ((y, dy), dx) in rows {
+    /// From the results `y` and in the place of their gradients, those of the rows before the softmax.
+    pub(super) fn softmax_gradient_rows<const FMA: bool, T>(y: &[T], dy: &mut [T], width: usize) {
+        for (y, dy) in y.chunks_exact(width).zip(dy.chunks_exact_mut(width)) {
             let dot = sum_of([y, dy], |[y, dy]| y * dy);
-            for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-                dx.write(y * (dy - dot));
+            for (dy, &y) in dy.iter_mut().zip(y) {
+                *dy = y * (*dy - dot);
             }
         }
     }

@@ -1,11 +1,10 @@
 //! KVT: attention to the K largest scores of each row (Wang et al., ECCV 2022).
 
-use super::heads::{attend, join, scores, split};
-use super::keep_largest::keep_largest;
 use crate::config::KvtAttentionConfig;
 use crate::nn::{Dropout, Linear};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use convnn_core::ops::{self, Attention};
 use convnn_core::{Error, Pass, Result};
 
 /// Self-attention whose softmax runs over the K largest scores of each row: `qkv` (3D, D) and `proj` (D, D), no bias.
@@ -67,8 +66,8 @@ impl KvtAttention {
             let (layer, neighbors) = (self.path.clone(), self.neighbors);
             return Err(Error::NeighborsExceedCandidates { layer, neighbors, candidates });
         }
-        let part = |i| split(&self.qkv.part(i, 3)?.forward(x)?, self.heads); // (B, h, N, d)
-        let scores = keep_largest(&scores(&part(0)?, &part(1)?)?, self.neighbors)?;
-        self.out.forward(&join(&attend(&scores, &part(2)?, Some(&self.dropout), pass)?)?)
+        let options =
+            Attention { heads: self.heads, neighbors: Some(self.neighbors), dropout: self.dropout.mask(pass)? };
+        self.out.forward(&ops::attention(&self.qkv.forward(x)?, options)?)
     }
 }

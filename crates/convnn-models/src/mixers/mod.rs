@@ -3,7 +3,6 @@
 mod branching_tokens;
 mod conv1d;
 mod heads;
-mod keep_largest;
 mod kvt_attention;
 mod local_attention;
 mod multi_head_attention;

@@ -1,10 +1,10 @@
 //! Multi-head self-attention, the paper's baseline.
 
-use super::heads::{attend, join, scores, split};
 use crate::config::MultiHeadAttentionConfig;
 use crate::nn::{Dropout, Linear};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use convnn_core::ops::{self, Attention};
 use convnn_core::{Pass, Result};
 
 /// softmax(Q Kᵀ / √d) V, a head each, and an output projection: `W_q`, `W_k`, `W_v`, `W_o` (D, D), no bias.
@@ -65,8 +65,10 @@ impl MultiHeadAttention {
     /// # Errors
     /// Where the last dimension is not D.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let project = |linear: &Linear| split(&linear.forward(x)?, self.heads); // (B, h, N, d)
-        let scores = scores(&project(&self.query)?, &project(&self.key)?)?;
-        self.out.forward(&join(&attend(&scores, &project(&self.value)?, Some(&self.dropout), pass)?)?)
+        // One product in place of three, whose gradients for x would have to be added up.
+        let weight = Tensor::cat(&[&self.query, &self.key, &self.value].map(Linear::weight), 0)?; // (3D, D)
+        let qkv = ops::linear(x, &weight, None)?;
+        let options = Attention { heads: self.heads, neighbors: None, dropout: self.dropout.mask(pass)? };
+        self.out.forward(&ops::attention(&qkv, options)?)
     }
 }
