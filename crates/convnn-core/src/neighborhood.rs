@@ -62,33 +62,40 @@ impl Neighborhood<'_> {
                 );
                 ops::select(&features, &features, &checked(selection, self.layer, canvas.tokens())?)
             }
-            Compare::Features => self.select_on_padded_map(&canvas.pad(&features)?, canvas, sample),
+            Compare::Features => self.select_on_padded_map(&features, &canvas.pad(&features)?, canvas, sample),
             Compare::Position => {
                 let (dtype, device) = (x.dtype(), x.device());
                 let positions = match self.similarity {
                     Similarity::Chebyshev => canvas.pixels(dtype, device)?,
                     _ => canvas.positions(dtype, device)?,
                 };
-                let index = self.select_on_padded_map(&positions, canvas, sample)?;
+                let index = self.select_on_padded_map(&canvas.crop(&positions)?, &positions, canvas, sample)?;
                 rename(&sorted(&index)?, canvas, on_padded_map)
             }
             Compare::Blend(share) => {
-                let padded = canvas.pad(&features)?;
-                let scale = standard_deviations(&padded)?.affine(1.0 / share.max(f64::MIN_POSITIVE), 0.0)?;
-                let scaled = if share == 0.0 { padded.zeros_like()? } else { padded.broadcast_div(&scale)? };
-                let positions = (canvas.positions(x.dtype(), x.device())? * (1.0 - share))?;
-                let positions = positions.broadcast_left(x.dim(0)?)?.squeeze(1)?;
-                let index = self.select_on_padded_map(&Tensor::cat(&[scaled, positions], 2)?, canvas, sample)?;
+                let positions = canvas.positions(x.dtype(), x.device())?;
+                let blend = |rows: &[u32], positions: &Tensor| {
+                    let padded_tokens = canvas.padded_tokens();
+                    ops::Blend { share, padded_tokens, rows, positions: &positions.squeeze(0)? }.apply(&features)
+                };
+                let own: Vec<u32> = (0..canvas.tokens() as u32).collect();
+                let queries = blend(&own, &canvas.crop(&positions)?)?;
+                let index = self.select_on_padded_map(&queries, &blend(&canvas.rows(), &positions)?, canvas, sample)?;
                 rename(&index, canvas, on_padded_map)
             }
         }
     }
 
-    /// Chooses among `pool` (B, T, D), whose rows are the places of the padded map; padded queries are dropped first.
-    fn select_on_padded_map(&self, pool: &Tensor, canvas: Canvas, sample: Option<Vec<u32>>) -> Result<Tensor> {
+    /// Chooses among `pool` (B, T, D), whose rows are the places of the padded map, for the unpadded tokens.
+    fn select_on_padded_map(
+        &self,
+        queries: &Tensor,
+        pool: &Tensor,
+        canvas: Canvas,
+        sample: Option<Vec<u32>>,
+    ) -> Result<Tensor> {
         let selection = self.selection(canvas.places(), sample, Vec::new());
-        let queries = canvas.crop(pool)?;
-        ops::select(&queries, pool, &checked(selection, self.layer, canvas.padded_tokens())?)
+        ops::select(queries, pool, &checked(selection, self.layer, canvas.padded_tokens())?)
     }
 
     fn selection(&self, own: Vec<u32>, candidates: Option<Vec<u32>>, zeros: Vec<u32>) -> Selection {
@@ -111,13 +118,4 @@ fn sorted(index: &Tensor) -> Result<Tensor> {
     let mut rows = index.flatten_all()?.to_vec1::<u32>()?;
     rows.chunks_mut(k).for_each(<[u32]>::sort_unstable);
     Ok(Tensor::from_vec(rows, index.dims(), index.device())?)
-}
-
-/// σ + 1e-6 of each image, the unbiased standard deviation over all channels and tokens: (B, T, D) gives (B, 1, 1).
-fn standard_deviations(x: &Tensor) -> Result<Tensor> {
-    let (b, t, d) = x.dims3()?;
-    let x = x.reshape((b, t * d))?;
-    let centered = x.broadcast_sub(&x.mean_keepdim(1)?)?;
-    let variance = (centered.sqr()?.sum_keepdim(1)? / (t * d - 1).max(1) as f64)?;
-    Ok((variance.sqrt()? + 1e-6)?.unsqueeze(2)?)
 }

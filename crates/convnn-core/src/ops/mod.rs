@@ -7,6 +7,7 @@ mod aggregate;
 mod aggregate_branches;
 mod aggregate_kernels;
 pub mod allocator;
+mod blend;
 mod convolution;
 mod float;
 mod matrix;
@@ -22,6 +23,7 @@ mod testing;
 
 pub use aggregate::{aggregate, aggregate_depthwise, aggregate_depthwise_reference, aggregate_reference};
 pub use aggregate_branches::{aggregate_branches, aggregate_branches_reference};
+pub(crate) use blend::Blend;
 pub use convolution::{convolution, stencil};
 pub use pair_scores::{Score, pair_scores, pair_scores_reference};
 pub use select::{Selection, select, select_reference};
