@@ -4,6 +4,7 @@ use crate::Result;
 use crate::config::RunConfig;
 use crate::metrics::Tally;
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use convnn_core::{Parameters, Pass, Streams, ops};
 use convnn_data::{Augmentation, Dataset, Loader, LoaderConfig, Order, Split};
 use convnn_models::{Model, ModelConfig};
@@ -34,6 +35,16 @@ impl Session {
         let images = Tensor::zeros((2, 3, side, side), DType::F32, &Device::Cpu)?;
         model.forward(&images, &Pass::evaluation())?;
         Ok(Self { streams, parameters, model, config: config.clone() })
+    }
+
+    /// The model as it is now, of parameters that are no variables: a forward pass keeps nothing for a backward pass.
+    ///
+    /// # Errors
+    /// Those of Candle.
+    pub fn model_to_evaluate(&self) -> Result<Model> {
+        let parameters = self.parameters.all().into_iter();
+        let tensors = parameters.map(|(name, var)| (name, var.as_detached_tensor())).collect();
+        Ok(Model::new(&self.config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?)
     }
 
     /// The parameters and running statistics as tensors, by name.
@@ -90,9 +101,10 @@ impl Session {
     /// Where a batch cannot be read or computed.
     pub fn evaluate(&self, loader: &Loader, mut go_on: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
         let mut tally = Tally::default();
+        let model = self.model_to_evaluate()?;
         for batch in loader.epoch(0)? {
             let batch = batch?;
-            let logits = self.model.forward(&batch.images, &Pass::evaluation())?;
+            let logits = model.forward(&batch.images, &Pass::evaluation())?;
             let loss = f64::from(ops::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
             if !go_on(&tally) {

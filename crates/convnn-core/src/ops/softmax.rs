@@ -103,7 +103,7 @@ kernel! {
             for x in group.chunks_exact_mut(width) {
                 let highest = largest(x);
                 for x in x {
-                    *x = *x - highest;
+                    *x -= highest;
                 }
             }
             for x in &mut *group {

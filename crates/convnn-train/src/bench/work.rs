@@ -5,12 +5,10 @@ use crate::config::RunConfig;
 use crate::optimizer::Optimizer;
 use crate::session::Session;
 use crate::{Error, Result};
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, Var};
-use candle_nn::VarBuilder;
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
 use convnn_core::ops::{self, Selection};
 use convnn_core::{Pass, Streams, backward, streams};
-use convnn_models::{Model, ModelConfig};
-use std::collections::HashMap;
+use convnn_models::ModelConfig;
 
 /// Seed of every number in the benchmark.
 const SEED: u64 = 0;
@@ -64,11 +62,9 @@ fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
     }))
 }
 
-/// Evaluation with parameters that are no variables, so that nothing is kept for a backward pass.
+/// Evaluation as the engine makes it.
 fn infer(config: &ModelConfig, batch: usize) -> Result<Repeatable> {
-    let parameters = Session::new(config, SEED)?.parameters.all().into_iter();
-    let tensors: HashMap<_, _> = parameters.map(|(name, var)| (name, var.as_detached_tensor())).collect();
-    let model = Model::new(config, VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))?;
+    let model = Session::new(config, SEED)?.model_to_evaluate()?;
     let images = images(config, batch)?;
     Ok(Box::new(move || model.forward(&images, &Pass::evaluation()).map(drop).map_err(Error::from)))
 }
