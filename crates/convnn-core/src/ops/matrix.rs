@@ -14,6 +14,9 @@ use std::mem::MaybeUninit;
 const SMALLEST_TILE: usize = 128;
 /// See [`SMALLEST_TILE`].
 const LARGEST_TILE: usize = 512;
+/// Elements of the output in one tile of rows: half of a second-level cache of 1 MiB, so that a bias that is written
+/// first is still there when the product is added to it.
+const ROOM: usize = 128 * 1024;
 /// Rows and columns that are transposed together.
 const BLOCK: usize = 16;
 /// Terms of the inner product in one task, where it is the inner product that is split.
@@ -91,7 +94,10 @@ pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Op
         _ => Vec::new(),
     };
     let rhs = if straight.is_empty() { rhs } else { Matrix::new(&straight, depth, columns) };
-    let (length, tile) = if by_rows { (rows, tile_of(rows, 16)) } else { (columns, tile_of(columns, 8)) };
+    let (length, tile) = match by_rows {
+        true => (rows, tile_of(rows, 16).min((ROOM / columns.max(1)).next_multiple_of(32)).max(SMALLEST_TILE)),
+        false => (columns, tile_of(columns, 8)),
+    };
     let mut out: Vec<T> = Vec::with_capacity(rows * columns);
     let start = Output(out.as_mut_ptr());
     let fill = |i: usize| {
