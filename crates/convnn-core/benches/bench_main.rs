@@ -7,6 +7,7 @@ mod groups;
 
 criterion::criterion_main!(
     groups::activations::benches,
+    groups::attention::benches,
     groups::linear::benches,
     groups::neighbors::benches,
     groups::norms::benches,

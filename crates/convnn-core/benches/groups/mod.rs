@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 pub mod activations;
+pub mod attention;
 pub mod linear;
 pub mod neighbors;
 pub mod norms;

@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<()> {
             }
         }
     }
-    output::print(&format!("{passed} passed, {} failed", failed + unusable.len()))?;
+    print(&format!("{passed} passed, {} failed", failed + unusable.len()))?;
     let last = unusable.pop();
     unusable.iter().for_each(|error| report(&error.to_string()));
     match last {
@@ -61,17 +61,25 @@ fn pass(outcome: &Outcome) -> Result<()> {
             "f32 misses, but so does f64 once the input moves by a millionth: nearly equal neighbors change places";
         note(&format!("{}: {why}", outcome.case));
     }
-    output::print(&format!("ok {} max_error={:.1e}", outcome.case, outcome.max_error))
+    print(&format!("ok {} max_error={:.1e}", outcome.case, outcome.max_error))
 }
 
 fn fail(outcome: &Outcome) -> Result<()> {
     let Some((first, others)) = outcome.differences.split_first() else { return Ok(()) };
-    output::print(&format!("FAIL {} {} error={:.1e}", outcome.case, first.tensor, first.error))?;
+    print(&format!("FAIL {} {} error={:.1e}", outcome.case, first.tensor, first.error))?;
     if !others.is_empty() {
         let others: Vec<_> = others.iter().map(|one| format!("{} {:.1e}", one.tensor, one.error)).collect();
         note(&format!("{}: {} differs, and so do {}", outcome.case, first.tensor, others.join(", ")));
     }
     Ok(())
+}
+
+/// A line of results. The exit code tells the outcome also to who stopped reading.
+fn print(text: &str) -> Result<()> {
+    match output::print(text) {
+        Err(error) if output::is_closed(&error) => Ok(()),
+        printed => printed,
+    }
 }
 
 /// A line for the reader on standard error.

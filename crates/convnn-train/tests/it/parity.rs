@@ -5,6 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use tempfile::TempDir;
 
 fn fixtures(of: &str) -> PathBuf {
@@ -142,6 +143,17 @@ fn a_changed_tensor_is_named() {
     for name in ["output", "losses", "param.classifier.weight", "param.positional_encoding.pe"] {
         training.clone().scale_largest(name, 1.01).differs_in(name);
     }
+}
+
+/// As where `head` closes the pipe.
+#[test]
+fn the_exit_code_holds_where_nobody_reads_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("copy.safetensors");
+    Copy::of("convnn-core", "conv_nn_2d_cosine").scale_largest("output", 1.01).write(&path);
+    let mut child = convnn().arg("parity").arg(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]
