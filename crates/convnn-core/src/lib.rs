@@ -45,32 +45,28 @@
 //! # Ok(()) }
 //! ```
 
-mod backward;
-mod canvas;
-pub mod check;
 mod error;
-mod exact;
 mod grid;
+mod kernel;
 pub mod layers;
-mod neighborhood;
+pub mod nn;
+pub mod operator;
 pub mod ops;
-mod options;
-mod parameters;
-mod pass;
-pub mod streams;
+pub mod optim;
+pub mod random;
+pub mod testing;
 
-pub use backward::backward;
 pub use error::{Error, Result};
-pub use exact::AttentionWeights;
 pub use grid::Grid;
+pub use kernel::backward::backward;
 pub use layers::{
-    Branching2d, Branching2dAttention, Branching2dConfig, ConvNn1d, ConvNn1dConfig, ConvNn2d, ConvNn2dAttention,
-    ConvNn2dConfig, ConvNnAttention, ConvNnAttentionConfig,
+    AttentionWeights, Branching2d, Branching2dAttention, Branching2dConfig, ConvNn1d, ConvNn1dConfig, ConvNn2d,
+    ConvNn2dAttention, ConvNn2dConfig, ConvNnAttention, ConvNnAttentionConfig,
 };
-pub use options::{Candidates, Compare, Kernel, Modulation, Shuffle, Similarity, Values};
-pub use parameters::{Parameters, fan_in_uniform, is_running_statistic};
-pub use pass::Pass;
-pub use streams::{Generator, Streams};
+pub use operator::{Candidates, Compare, Kernel, Modulation, Shuffle, Similarity, Values};
+pub use random::streams;
+pub use random::{Generator, Parameters, Pass, Streams, fan_in_uniform, is_running_statistic};
+pub use testing as check;
 
 /// The example of the workspace's README, compiled and run.
 #[cfg(doctest)]

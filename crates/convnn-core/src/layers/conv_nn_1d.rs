@@ -2,8 +2,8 @@
 
 use super::conv_nn_2d::check_comparison;
 use super::{ensure, layer_name, parameter};
-use crate::canvas::Canvas;
-use crate::neighborhood::Neighborhood;
+use crate::operator::canvas::Canvas;
+use crate::operator::neighborhood::Neighborhood;
 use crate::{Candidates, Compare, Kernel, Pass, Result, Similarity, Values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;

@@ -1,9 +1,9 @@
 //! `conv_nn_2d`: each pixel aggregates its K nearest neighbors on the map (SPEC section 3; paper section on VGG).
 
 use super::{ensure, layer_name, parameter, shuffle, to_map, to_tokens};
-use crate::canvas::Canvas;
 use crate::error::ensure_shape;
-use crate::neighborhood::Neighborhood;
+use crate::operator::canvas::Canvas;
+use crate::operator::neighborhood::Neighborhood;
 use crate::{Candidates, Compare, Grid, Kernel, Pass, Result, Shuffle, Similarity, Values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;

@@ -1,7 +1,7 @@
 //! `conv_nn_2d_attention`: the 2-D layer with projections and softmax over the neighbors (SPEC section 3).
 
 use super::{ConvNn2dConfig, ensure, layer_name, parameter, shuffle, to_map, to_tokens};
-use crate::canvas::{Canvas, checked};
+use crate::operator::canvas::{Canvas, checked};
 use crate::ops::{self, Score, Selection};
 use crate::{Compare, Grid, Kernel, Pass, Result, Similarity, Values};
 use candle_core::{D, Tensor};

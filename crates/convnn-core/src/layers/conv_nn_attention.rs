@@ -2,7 +2,7 @@
 
 use super::conv_nn_2d_attention::own_first;
 use super::{ensure, layer_name, parameter};
-use crate::canvas::{Canvas, checked, linspace};
+use crate::operator::canvas::{Canvas, checked, linspace};
 use crate::ops::{self, Score, Selection};
 use crate::{Candidates, Kernel, Modulation, Pass, Result, Similarity};
 use candle_core::Tensor;

@@ -5,6 +5,7 @@ mod conv_nn_1d;
 mod conv_nn_2d;
 mod conv_nn_2d_attention;
 mod conv_nn_attention;
+mod exact;
 mod shuffle;
 
 pub use branching_2d::{Branching2d, Branching2dAttention, Branching2dConfig};
@@ -12,6 +13,8 @@ pub use conv_nn_1d::{ConvNn1d, ConvNn1dConfig};
 pub use conv_nn_2d::{ConvNn2d, ConvNn2dConfig};
 pub use conv_nn_2d_attention::ConvNn2dAttention;
 pub use conv_nn_attention::{ConvNnAttention, ConvNnAttentionConfig};
+
+pub use exact::AttentionWeights;
 
 use crate::{Error, Grid, Result, fan_in_uniform};
 use candle_core::Tensor;

@@ -1,0 +1,10 @@
+//! What kernels are made of: element types, instruction sets, tasks, matrix products, and the way into Candle's graph.
+#![allow(unsafe_code)]
+
+pub mod allocator;
+pub(crate) mod backward;
+pub(crate) mod float;
+pub(crate) mod in_place;
+pub(crate) mod matrix;
+pub(crate) mod parallel;
+pub(crate) mod simd;

@@ -1,0 +1,157 @@
+//! Run-time choice of the instruction set.
+//!
+//! The crate is built for plain x86-64, so loops compile to SSE2. A function declared with [`kernel!`] is compiled for
+//! AVX2 and AVX-512 as well, and each call takes the best that the processor has.
+
+use std::sync::OnceLock;
+
+/// Accumulators that a reduction runs side by side: two AVX-512 registers of f32.
+///
+/// Sums are folded in the same order on every processor; only fused multiply-adds differ between instruction sets.
+pub(crate) const LANES: usize = 32;
+
+/// Levels of the x86-64 instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// What every processor has.
+    Baseline,
+    /// AVX2 and fused multiply-add.
+    V3,
+    /// The AVX-512 extensions that server processors share.
+    V4,
+}
+
+/// The best level that this processor offers.
+#[inline]
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> Level {
+    let v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let v4 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (v3, v4) {
+        (true, true) => Level::V4,
+        (true, false) => Level::V3,
+        _ => Level::Baseline,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> Level {
+    Level::Baseline
+}
+
+/// Declares a function over a [`Float`](crate::kernel::float::Float) type that is compiled once for each [`Level`].
+///
+/// The first parameter of its body, a constant, tells whether fused multiply-add is there; callers do not pass it. What
+/// the body calls must be `#[inline(always)]`, or it stays compiled for the baseline.
+macro_rules! kernel {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident<const $fma:ident: bool, $T:ident $(, const $N:ident: usize)*>(
+            $($argument:ident: $type:ty),* $(,)?
+        ) $(-> $output:ty)? $body:block
+    ) => {
+        $(#[$attribute])*
+        #[allow(clippy::too_many_arguments)]
+        $visibility fn $name<$T: $crate::kernel::float::Float $(, const $N: usize)*>(
+            $($argument: $type),*
+        ) $(-> $output)? {
+            #[inline(always)]
+            fn body<const $fma: bool, $T: $crate::kernel::float::Float $(, const $N: usize)*>(
+                $($argument: $type),*
+            ) $(-> $output)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn v3<$T: $crate::kernel::float::Float $(, const $N: usize)*>($($argument: $type),*) $(-> $output)? {
+                    body::<true, $T $(, $N)*>($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+                fn v4<$T: $crate::kernel::float::Float $(, const $N: usize)*>($($argument: $type),*) $(-> $output)? {
+                    body::<true, $T $(, $N)*>($($argument),*)
+                }
+                match $crate::kernel::simd::level() {
+                    // SAFETY: `level` has found the features that `v4` is compiled for.
+                    $crate::kernel::simd::Level::V4 => return unsafe { v4::<$T $(, $N)*>($($argument),*) },
+                    // SAFETY: `level` has found the features that `v3` is compiled for.
+                    $crate::kernel::simd::Level::V3 => return unsafe { v3::<$T $(, $N)*>($($argument),*) },
+                    $crate::kernel::simd::Level::Baseline => {}
+                }
+            }
+            body::<{ cfg!(target_arch = "aarch64") }, $T $(, $N)*>($($argument),*)
+        }
+    };
+}
+pub(crate) use kernel;
+
+/// The sum of lane accumulators, folded in halves.
+#[inline(always)]
+pub(crate) fn fold_lanes<T: crate::kernel::float::Float>(mut lanes: [T; LANES]) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Σ f(x₁, x₂, …) over slices of one length, in an order that depends on the length alone.
+///
+/// A closure that calls more than plain arithmetic must be `#[inline(always)]`, as all that a kernel calls.
+#[inline(always)]
+pub(crate) fn sum_of<T: crate::kernel::float::Float, const N: usize>(slices: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
+    let [sum] = sums_of(
+        slices,
+        #[inline(always)]
+        |x| [f(x)],
+    );
+    sum
+}
+
+/// As many sums as f has results, in one pass: see [`sum_of`].
+#[inline(always)]
+pub(crate) fn sums_of<T: crate::kernel::float::Float, const N: usize, const M: usize>(
+    slices: [&[T]; N],
+    f: impl Fn([T; N]) -> [T; M],
+) -> [T; M] {
+    let len = slices[0].len();
+    if len < LANES {
+        // Folding empty lanes would cost more than the sums.
+        let mut sums = [T::ZERO; M];
+        for i in 0..len {
+            let terms = f(slices.map(|s| s[i]));
+            for m in 0..M {
+                sums[m] += terms[m];
+            }
+        }
+        return sums;
+    }
+    let mut lanes = [[T::ZERO; LANES]; M];
+    let parts = slices.map(|s| s.as_chunks::<LANES>());
+    for block in 0..len / LANES {
+        let blocks = parts.map(|(blocks, _)| &blocks[block]);
+        for l in 0..LANES {
+            let terms = f(blocks.map(|b| b[l]));
+            for m in 0..M {
+                lanes[m][l] += terms[m];
+            }
+        }
+    }
+    for l in 0..len % LANES {
+        let terms = f(parts.map(|(_, rest)| rest[l]));
+        for m in 0..M {
+            lanes[m][l] += terms[m];
+        }
+    }
+    lanes.map(fold_lanes)
+}

@@ -1,0 +1,400 @@
+//! Batch normalisation of rows, with the ReLU that follows it in the same pass.
+
+use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::parallel::{map_tasks, reduce_tasks, task_of_rows};
+use crate::nn::batch_norm_kernels::{Channels, add_moments, add_sums, apply, backward};
+use crate::nn::relu::relu_reference;
+use crate::{Result, error::ensure_shape, kernel::backward::deliver};
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor, Var, WithDType, backend::BackendStorage};
+
+/// Added to the variance.
+const EPSILON: f64 = 1e-5;
+/// Share of the batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// Where mean and variance come from.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Statistics<'a> {
+    /// From the batch (training). The running statistics, each (C), move a tenth of the way to those of the batch, the
+    /// variance in its unbiased form.
+    Batch {
+        /// Running mean, updated in place.
+        running_mean: &'a Var,
+        /// Running variance, updated in place.
+        running_var: &'a Var,
+    },
+    /// Given (evaluation), each (C). They get no gradient.
+    Running {
+        /// Mean.
+        mean: &'a Tensor,
+        /// Variance.
+        variance: &'a Tensor,
+    },
+}
+
+/// What follows the normalisation in the same pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// max(·, 0), with gradient 0 at 0.
+    Relu,
+}
+
+/// activation((x − mean) / √(variance + 1e-5) · weight + bias), per channel; variance in its biased form.
+///
+/// # Shapes
+/// x and the result are (…, C), any number of rows; weight, bias and the statistics are (C).
+///
+/// # Gradient
+/// Reaches x, weight and bias; with [`Statistics::Batch`] through mean and variance as well. Kept for it: x, and two
+/// numbers a channel.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where a parameter or statistic is not (C), or a batch has fewer than two rows.
+pub fn batch_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    statistics: Statistics<'_>,
+    activation: Activation,
+) -> Result<Tensor> {
+    check_shapes(x, weight, bias, statistics)?;
+    if !has_kernel(x) {
+        return batch_norm_reference(x, weight, bias, statistics, activation);
+    }
+    let x = x.contiguous()?;
+    let (mean, variance) = match statistics {
+        Statistics::Batch { running_mean, running_var } => {
+            let (mean, variance) = batch_moments(&x)?;
+            let rows = (x.elem_count() / mean.len()) as f64;
+            let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
+            update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
+            update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
+            (mean, variance)
+        }
+        Statistics::Running { mean, variance } => (numbers(mean)?, numbers(variance)?),
+    };
+    let inverse = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
+    let from_batch = matches!(statistics, Statistics::Batch { .. });
+    let op = BatchNorm { mean, inverse, from_batch, activation };
+    Ok(x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+}
+
+/// [`batch_norm`] in tensor operations.
+///
+/// # Errors
+/// As [`batch_norm`].
+pub fn batch_norm_reference(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    statistics: Statistics<'_>,
+    activation: Activation,
+) -> Result<Tensor> {
+    check_shapes(x, weight, bias, statistics)?;
+    let channels = x.dim(D::Minus1)?;
+    let rows = x.reshape(((), channels))?; // (R, C)
+    let (centered, variance) = match statistics {
+        Statistics::Batch { running_mean, running_var } => {
+            let mean = rows.mean(0)?; // (C)
+            let centered = rows.broadcast_sub(&mean)?; // (R, C)
+            let variance = centered.sqr()?.mean(0)?; // (C)
+            let count = rows.dim(0)? as f64;
+            update(running_mean, &mean)?;
+            update(running_var, &(&variance * (count / (count - 1.0)))?)?;
+            (centered, variance)
+        }
+        Statistics::Running { mean, variance } => (rows.broadcast_sub(&mean.detach())?, variance.detach()),
+    };
+    let y = centered
+        .broadcast_div(&(variance + EPSILON)?.sqrt()?)?
+        .broadcast_mul(weight)?
+        .broadcast_add(bias)?
+        .reshape(x.shape())?;
+    match activation {
+        Activation::None => Ok(y),
+        Activation::Relu => relu_reference(&y),
+    }
+}
+
+fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statistics<'_>) -> Result<()> {
+    let op = "batch_norm";
+    let channels = x.dim(D::Minus1)?;
+    let (mean, variance) = match statistics {
+        Statistics::Batch { running_mean, running_var } => {
+            let rows = x.elem_count() / channels.max(1);
+            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, since a batch of one has no variance".into())?;
+            (running_mean.as_tensor(), running_var.as_tensor())
+        }
+        Statistics::Running { mean, variance } => (mean, variance),
+    };
+    for (name, tensor) in [("weight", weight), ("bias", bias), ("running_mean", mean), ("running_var", variance)] {
+        ensure_shape(tensor.dims() == [channels], op, name, tensor, || format!("({channels})"))?;
+    }
+    Ok(())
+}
+
+/// Moves a running statistic towards that of the batch.
+fn update(running: &Var, batch: &Tensor) -> Result<()> {
+    let batch = batch.detach().to_dtype(running.dtype())?;
+    Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_dtype(DType::F64)?.to_vec1()?)
+}
+
+/// Mean and biased variance of every column of x (…, C).
+fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
+    let channels = x.dim(D::Minus1)?;
+    let rows = (x.elem_count() / channels) as f64;
+    let (storage, layout) = x.storage_and_layout();
+    let (origin, sums) = with_float!(x.dtype(), T => {
+        let x = values::<T>(&storage, layout)?;
+        // Sums of distances from the first row do not cancel as those of the values themselves would.
+        let origin = &x[..channels];
+        let parts = reduce_tasks([x], task_of_rows(channels), |[x]| {
+            let mut sums = vec![0f64; 2 * channels];
+            let (first, second) = sums.split_at_mut(channels);
+            add_moments(x, origin, first, second);
+            sums
+        });
+        candle_core::Result::Ok((origin.iter().map(|v| v.widen()).collect::<Vec<f64>>(), total(parts)))
+    })?;
+    let (first, second) = sums.split_at(channels);
+    let mean = origin.iter().zip(first).map(|(o, s)| o + s / rows).collect();
+    let variance = first.iter().zip(second).map(|(s, q)| ((q - s * s / rows) / rows).max(0.0)).collect();
+    Ok((mean, variance))
+}
+
+/// The sums of all tasks, added in their order.
+fn total(parts: Vec<Vec<f64>>) -> Vec<f64> {
+    let mut parts = parts.into_iter();
+    let mut total = parts.next().unwrap_or_default();
+    for part in parts {
+        for (t, p) in total.iter_mut().zip(part) {
+            *t += p;
+        }
+    }
+    total
+}
+
+struct BatchNorm {
+    mean: Vec<f64>,
+    /// 1/√(variance + ε).
+    inverse: Vec<f64>,
+    /// Whether mean and inverse depend on x.
+    from_batch: bool,
+    activation: Activation,
+}
+
+impl BatchNorm {
+    fn channels<T: Float>(&self, weight: &[T], bias: &[T]) -> Channels<T> {
+        Channels {
+            mean: self.mean.iter().map(|&m| T::narrow(m)).collect(),
+            scale: self.inverse.iter().zip(weight).map(|(i, w)| T::narrow(i * w.widen())).collect(),
+            shift: bias.to_vec(),
+            activation: self.activation,
+        }
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        with_float!(x.dtype(), T => {
+            let channels = self.channels::<T>(cpu_values(weight, weight_layout)?, cpu_values(bias, bias_layout)?);
+            let task = task_of_rows(self.mean.len());
+            // SAFETY: `apply` writes every element.
+            let (y, _) = unsafe {
+                map_tasks([cpu_values::<T>(x, x_layout)?], task, |_, [x], y| apply(x, &channels, y))
+            };
+            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
+        })
+    }
+
+    /// With x̂ = (x − mean) · inverse and g the gradient before the activation, over R rows:
+    /// dweight = Σ g · x̂, dbias = Σ g, dx = weight · inverse · (g − dbias / R − x̂ · dweight / R);
+    /// without the last two terms where the statistics are given.
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = dy.contiguous()?;
+        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
+        let ((w_storage, w_layout), (b_storage, b_layout)) = (weight.storage_and_layout(), bias.storage_and_layout());
+        let width = self.mean.len();
+        let task = task_of_rows(width);
+        with_float!(x.dtype(), T => {
+            let channels = self.channels::<T>(values(&w_storage, w_layout)?, values(&b_storage, b_layout)?);
+            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
+            let sums = total(reduce_tasks(inputs, task, |[x, dy]| {
+                let mut sums = vec![0f64; 2 * width];
+                let (g, gx) = sums.split_at_mut(width);
+                add_sums(x, dy, &channels, g, gx);
+                sums
+            }));
+            let (dbias, gx) = sums.split_at(width);
+            let dweight: Vec<f64> = gx.iter().zip(&self.inverse).map(|(s, i)| s * i).collect();
+            let dx = if x.track_op() {
+                let share = if self.from_batch { width as f64 / x.elem_count() as f64 } else { 0.0 };
+                let of_g: Vec<T> = dbias.iter().map(|s| T::narrow(s * share)).collect();
+                let of_x: Vec<T> =
+                    dweight.iter().zip(&self.inverse).map(|(s, i)| T::narrow(s * i * share)).collect();
+                // SAFETY: `backward` writes every element.
+                let (dx, _) = unsafe {
+                    map_tasks(inputs, task, |_, [x, dy], dx| backward(x, dy, &channels, &of_g, &of_x, dx))
+                };
+                deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?)
+            } else {
+                None
+            };
+            let parameter = |sums: &[f64], like: &Tensor| {
+                let values: Vec<T> = sums.iter().map(|&v| T::narrow(v)).collect();
+                candle_core::Result::Ok(deliver(like, Tensor::from_vec(values, width, x.device())?))
+            };
+            Ok((dx, parameter(&dweight, weight)?, parameter(dbias, bias)?))
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        testing::kernels::{DTYPES, agree, bits, output_and_gradient_bits, same_for_threads, strided, variable},
+    };
+    use candle_core::Device;
+
+    const ACTIVATIONS: [Activation; 2] = [Activation::None, Activation::Relu];
+
+    fn inputs(rows: usize, channels: usize, dtype: DType) -> [Var; 3] {
+        let x = (variable((rows, channels), dtype, 1).as_tensor() + 0.5).unwrap();
+        let weight = (variable(channels, dtype, 2).as_tensor() + 1.5).unwrap();
+        [Var::from_tensor(&x).unwrap(), Var::from_tensor(&weight).unwrap(), variable(channels, dtype, 3)]
+    }
+
+    fn running(channels: usize, dtype: DType) -> [Var; 2] {
+        let variance = (variable(channels, dtype, 5).as_tensor() + 1.2).unwrap();
+        [variable(channels, dtype, 4), Var::from_tensor(&variance).unwrap()]
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            let tolerance = 10.0 * tolerance;
+            for (rows, channels) in [(2, 1), (5, 3), (7, 16), (33, 17), (1100, 31), (513, 64), (40, 512), (2, 20_000)] {
+                let vars = inputs(rows, channels, dtype);
+                let [x, w, b] = &vars;
+                for activation in ACTIVATIONS {
+                    let label = format!("{rows}x{channels} {activation:?} {dtype:?}");
+                    let [mean, var] = running(channels, dtype);
+                    let [mean2, var2] = running(channels, dtype);
+                    let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+                    let batch2 = Statistics::Batch { running_mean: &mean2, running_var: &var2 };
+                    let kernel = || batch_norm(x, w, b, batch, activation);
+                    agree(&label, &vars, tolerance, kernel, || batch_norm_reference(x, w, b, batch2, activation));
+                    check::compare(&label, &mean, &mean2, tolerance).unwrap();
+                    check::compare(&label, &var, &var2, tolerance).unwrap();
+                    let given = Statistics::Running { mean: &mean, variance: &var };
+                    let kernel = || batch_norm(x, w, b, given, activation);
+                    agree(&label, &vars, tolerance, kernel, || batch_norm_reference(x, w, b, given, activation));
+                }
+            }
+            let vars = inputs(6, 33, dtype);
+            let [x, w, b] = &vars;
+            let [mean, var] = running(33, dtype);
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let kernel = || batch_norm(&strided(x), w, b, batch, Activation::Relu);
+            agree("strided", &vars, tolerance, kernel, || batch_norm_reference(x, w, b, batch, Activation::Relu));
+        }
+    }
+
+    #[test]
+    fn running_statistics_move_a_tenth_and_variance_is_unbiased() {
+        let x = Tensor::new(&[[1f32], [3.0], [5.0], [7.0]], &Device::Cpu).unwrap();
+        let one = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
+        let zero = one.zeros_like().unwrap();
+        let (mean, var) = (Var::from_tensor(&zero).unwrap(), Var::from_tensor(&one).unwrap());
+        let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+        let y = batch_norm(&x, &one, &zero, batch, Activation::None).unwrap();
+        // Mean 4, biased variance 5, unbiased 20/3.
+        let expected = [-3f64, -1.0, 1.0, 3.0].map(|v| v / 5.00001f64.sqrt());
+        let expected = Tensor::from_slice(&expected, (4, 1), &Device::Cpu).unwrap();
+        check::compare("y", &y, &expected, 1e-6).unwrap();
+        assert!((mean.to_vec1::<f32>().unwrap()[0] - 0.4).abs() < 1e-6);
+        assert!((var.to_vec1::<f32>().unwrap()[0] - (0.9 + 0.1 * 20.0 / 3.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_large_mean_does_not_drown_the_variance() {
+        let x = (variable((3000, 5), DType::F64, 1).as_tensor() + 1000.0).unwrap().to_dtype(DType::F32).unwrap();
+        let exact = x.to_dtype(DType::F64).unwrap();
+        let (mean, variance) = batch_moments(&x).unwrap();
+        let centered = exact.broadcast_sub(&exact.mean_keepdim(0).unwrap()).unwrap();
+        let expected = centered.sqr().unwrap().mean(0).unwrap();
+        check::compare("mean", &Tensor::new(&mean[..], &Device::Cpu).unwrap(), &exact.mean(0).unwrap(), 1e-12).unwrap();
+        check::compare("variance", &Tensor::new(&variance[..], &Device::Cpu).unwrap(), &expected, 1e-10).unwrap();
+    }
+
+    #[test]
+    fn bad_shapes_are_named() {
+        let [x, w, b] = inputs(1, 4, DType::F32);
+        let [mean, var] = running(4, DType::F32);
+        let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+        let line = batch_norm(&x, &w, &b, batch, Activation::None).unwrap_err().to_string();
+        assert!(line.contains("batch_norm: `x` has shape [1, 4]") && line.contains("two rows"), "{line}");
+        let [short, _] = running(3, DType::F32);
+        let given = Statistics::Running { mean: &short, variance: &var };
+        let line = batch_norm(&x, &w, &b, given, Activation::None).unwrap_err().to_string();
+        assert!(line.contains("`running_mean` has shape [3]; expected (4)"), "{line}");
+    }
+
+    #[test]
+    fn gradients_by_finite_differences() {
+        let vars = inputs(6, 5, DType::F64);
+        let [x, w, b] = &vars;
+        let [mean, var] = running(5, DType::F64);
+        for activation in ACTIVATIONS {
+            // Each call moves the running statistics, on which a batch's output does not depend.
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            check::gradients("batch", &vars, || batch_norm(x, w, b, batch, activation), 1e-6).unwrap();
+            let given = Statistics::Running { mean: &mean, variance: &var };
+            check::gradients("running", &vars, || batch_norm(x, w, b, given, activation), 1e-6).unwrap();
+        }
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        let vars = inputs(1500, 48, DType::F32);
+        let [x, w, b] = &vars;
+        same_for_threads("batch_norm", || {
+            let [mean, var] = running(48, DType::F32);
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let mut all = output_and_gradient_bits(&vars, || batch_norm(x, w, b, batch, Activation::Relu));
+            all.extend(bits(&mean));
+            all.extend(bits(&var));
+            all
+        });
+    }
+}

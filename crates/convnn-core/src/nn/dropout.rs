@@ -1,0 +1,371 @@
+//! Dropout whose mask is computed from a seed and the element's number, and never stored.
+
+use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::parallel::{TASK, fill_tasks, map_tasks};
+use crate::kernel::simd::kernel;
+use crate::{Error, Generator, Result, error::ensure_shape, kernel::backward::deliver};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use rand_core::Rng;
+use std::mem::MaybeUninit;
+
+/// Sets each element to 0 with probability `p` and multiplies the rest by 1/(1−p).
+///
+/// Exactly one number is drawn from `generator`, whatever the shape; the mask follows from it and from the number of
+/// the element, so that it is the same on every machine and for any number of threads. To be left out in evaluation.
+///
+/// # Shapes
+/// x and the result have any shape.
+///
+/// # Gradient
+/// The gradient passes where the element was kept, times 1/(1−p). The mask is computed again, not kept.
+///
+/// # Errors
+/// [`Error::Option`] unless 0 ≤ p ≤ 1.
+pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
+    let mask = DropoutMask::draw(p, generator)?;
+    if !has_kernel(x) {
+        return mask.apply_reference(x);
+    }
+    Ok(x.contiguous()?.apply_op1(mask)?)
+}
+
+/// [`dropout`] in tensor operations, with the same mask for the same state of the generator.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_reference(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
+    DropoutMask::draw(p, generator)?.apply_reference(x)
+}
+
+/// residual + dropout(x), or residual + x without a mask: the end of a residual branch.
+///
+/// # Shapes
+/// residual, x and the result have one shape.
+///
+/// # Gradient
+/// That of residual is dy, that of x as [`dropout`]'s.
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes differ.
+pub fn add_dropout(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    let expected = || format!("{:?}, as `residual`", residual.dims());
+    ensure_shape(residual.dims() == x.dims(), "add_dropout", "x", x, expected)?;
+    if !has_kernel(x) || residual.dtype() != x.dtype() {
+        return add_dropout_reference(residual, x, mask);
+    }
+    Ok(residual.contiguous()?.apply_op2(&x.contiguous()?, AddDropout { mask })?)
+}
+
+/// [`add_dropout`] in tensor operations.
+///
+/// # Errors
+/// As [`add_dropout`].
+pub fn add_dropout_reference(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    Ok(match mask {
+        Some(mask) => (residual + mask.apply_reference(x)?)?,
+        None => (residual + x)?,
+    })
+}
+
+/// Which elements a dropout keeps, and the factor for those.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DropoutMask {
+    /// The seed's halves.
+    keys: [u32; 2],
+    /// An element is kept if its hash is below this, which is (1−p)·2³².
+    bound: u64,
+    scale: f64,
+}
+
+impl DropoutMask {
+    /// The mask that [`dropout`] with probability `p` would use: one number from `generator`.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ p ≤ 1.
+    pub fn draw(p: f64, generator: &mut Generator) -> Result<Self> {
+        if !(0.0..=1.0).contains(&p) {
+            return Err(Error::Option {
+                layer: "dropout".into(),
+                option: "p",
+                found: p.to_string(),
+                expected: "a probability from 0 to 1".into(),
+            });
+        }
+        let seed = generator.next_u64();
+        Ok(Self {
+            keys: [seed as u32, (seed >> 32) as u32],
+            bound: ((1.0 - p) * 4_294_967_296.0).round() as u64,
+            scale: if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 },
+        })
+    }
+
+    /// The keys of the elements from number `start`, whose low 32 bits the hash counts on.
+    fn keys_at(&self, start: u64) -> [u32; 2] {
+        [self.keys[0] ^ hash((start >> 32) as u32), self.keys[1]]
+    }
+
+    /// Applies itself to the elements of a tensor from number `start` on.
+    pub(super) fn apply<T: Float>(&self, start: usize, mut x: &mut [T]) {
+        let Some(highest) = self.bound.checked_sub(1) else { return x.fill(T::ZERO) };
+        let mut start = start as u64;
+        while !x.is_empty() {
+            // No further than the low 32 bits count.
+            let end = x.len().min(((1 << 32) - (start & 0xffff_ffff)) as usize);
+            let (now, later) = x.split_at_mut(end);
+            mask(now, self.keys_at(start), start as u32, highest as u32, T::narrow(self.scale));
+            (x, start) = (later, start + end as u64);
+        }
+    }
+
+    /// A copy of x with the mask applied.
+    fn applied<T: Float>(&self, x: &[T]) -> Vec<T> {
+        // SAFETY: the copy writes every element.
+        let (y, _) = unsafe { map_tasks([x], TASK, |start, [x], y| self.apply(start, y.write_copy_of_slice(x))) };
+        y
+    }
+
+    pub(super) fn apply_reference(&self, x: &Tensor) -> Result<Tensor> {
+        let keep = |i: usize| u64::from(element_hash(i as u32, self.keys_at(i as u64))) < self.bound;
+        let factors: Vec<f64> = (0..x.elem_count()).map(|i| if keep(i) { self.scale } else { 0.0 }).collect();
+        let factors = Tensor::from_vec(factors, x.shape(), x.device())?;
+        Ok(x.mul(&factors.to_dtype(x.dtype())?)?)
+    }
+}
+
+impl CustomOp1 for DropoutMask {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        with_float!(x.dtype(), T => {
+            let y = self.applied(cpu_values::<T>(x, layout)?);
+            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        gradient(self, x, dy).map(Some)
+    }
+}
+
+/// That of x, given that of its dropout.
+fn gradient(mask: &DropoutMask, x: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
+    let dy = dy.contiguous()?;
+    let (storage, layout) = dy.storage_and_layout();
+    with_float!(dy.dtype(), T => {
+        Tensor::from_vec(mask.applied(values::<T>(&storage, layout)?), x.shape(), x.device())
+    })
+}
+
+struct AddDropout {
+    mask: Option<DropoutMask>,
+}
+
+impl CustomOp2 for AddDropout {
+    fn name(&self) -> &'static str {
+        "add_dropout"
+    }
+
+    fn cpu_fwd(
+        &self,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        with_float!(x.dtype(), T => {
+            let (residual, x) = (cpu_values::<T>(residual, residual_layout)?, cpu_values::<T>(x, x_layout)?);
+            let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
+                let y = y.write_copy_of_slice(&x[start..start + y.len()]);
+                if let Some(mask) = self.mask {
+                    mask.apply(start, y);
+                }
+                add(y, &residual[start..start + y.len()]);
+            };
+            // SAFETY: the copy writes every element.
+            let (y, _) = unsafe { fill_tasks(x.len(), TASK, fill) };
+            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        residual: &Tensor,
+        x: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = match self.mask {
+            Some(mask) if x.track_op() => deliver(x, gradient(&mask, x, dy)?),
+            None if x.track_op() => deliver(x, dy.clone()),
+            _ => None,
+        };
+        let dresidual = if residual.track_op() { deliver(residual, dy.clone()) } else { None };
+        Ok((dresidual, dx))
+    }
+}
+
+/// A bijection of the 32-bit numbers that changes half of the bits for each bit of its argument (C. Wellons, lowbias32).
+#[inline(always)]
+fn hash(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// The hash of element `index`. Two rounds, with a key each, so that the masks of two seeds are not each other's shuffle.
+#[inline(always)]
+fn element_hash(index: u32, keys: [u32; 2]) -> u32 {
+    hash(hash(index ^ keys[0]).wrapping_add(keys[1]))
+}
+
+kernel! {
+    /// Keeps the elements whose hash is at most `highest`.
+    fn mask<const FMA: bool, T>(x: &mut [T], keys: [u32; 2], start: u32, highest: u32, scale: T) {
+        for (i, x) in x.iter_mut().enumerate() {
+            let keep = element_hash(start.wrapping_add(i as u32), keys) <= highest;
+            *x *= if keep { scale } else { T::ZERO };
+        }
+    }
+}
+
+kernel! {
+    fn add<const FMA: bool, T>(y: &mut [T], x: &[T]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        Streams, check,
+        testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
+    };
+    use candle_core::{DType, Device};
+
+    fn generator(seed: u64) -> Generator {
+        Streams::new(seed).generator("dropout/0/test")
+    }
+
+    fn ones(shape: impl Into<Shape>) -> Tensor {
+        Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            for p in [0.0, 0.1, 0.5, 1.0] {
+                for shape in [(1, 1), (3, 17), (1, TASK), (3, TASK / 2 + 5)] {
+                    let x = variable(shape, dtype, 1);
+                    let (kernel, reference) =
+                        (|| dropout(&x, p, &mut generator(7)), || dropout_reference(&x, p, &mut generator(7)));
+                    agree("dropout", std::slice::from_ref(&x), tolerance, kernel, reference);
+                }
+            }
+            let x = variable((5, 33), dtype, 2);
+            let kernel = || dropout(&strided(&x), 0.5, &mut generator(7));
+            let reference = || dropout_reference(&x, 0.5, &mut generator(7));
+            agree("strided", std::slice::from_ref(&x), tolerance, kernel, reference);
+        }
+    }
+
+    #[test]
+    fn keeps_the_expected_share_and_the_mean() {
+        for (seed, p) in [(1, 0.1), (2, 0.5), (3, 0.9)] {
+            let n = 1_000_000;
+            let y = dropout(&ones(n), p, &mut generator(seed)).unwrap().to_vec1::<f32>().unwrap();
+            let kept = y.iter().filter(|&&v| v != 0.0).count() as f64 / n as f64;
+            // Five standard deviations of a binomial share.
+            let bound = 5.0 * (p * (1.0 - p) / n as f64).sqrt();
+            assert!((kept - (1.0 - p)).abs() < bound, "p={p}: {kept} kept");
+            let scale = (1.0 / (1.0 - p)) as f32;
+            assert!(y.iter().all(|&v| v == 0.0 || v == scale));
+            // Neighbors are independent: pairs that are both kept are as frequent as the product says.
+            let pairs = y.windows(2).filter(|w| w[0] != 0.0 && w[1] != 0.0).count() as f64 / n as f64;
+            let expected = (1.0 - p) * (1.0 - p);
+            assert!((pairs - expected).abs() < 5.0 * (expected / n as f64).sqrt(), "p={p}: {pairs} pairs");
+        }
+    }
+
+    #[test]
+    fn the_mask_follows_from_the_generator() {
+        let x = ones((64, 100));
+        let draw =
+            |seed| dropout(&x, 0.5, &mut generator(seed)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(draw(1), draw(1));
+        let differing = draw(1).iter().zip(draw(2)).filter(|(a, b)| **a != *b).count();
+        assert!((2900..3500).contains(&differing), "{differing} of 6400 differ");
+        let mut one = generator(1);
+        let first = dropout(&x, 0.5, &mut one).unwrap();
+        let second = dropout(&x, 0.5, &mut one).unwrap();
+        assert_ne!(first.to_vec2::<f32>().unwrap(), second.to_vec2::<f32>().unwrap());
+    }
+
+    #[test]
+    fn known_mask() {
+        // Another mask for the same seed would change every result of a training with dropout.
+        let y = dropout(&ones(32), 0.5, &mut generator(0)).unwrap().to_vec1::<f32>().unwrap();
+        let mask = y.iter().fold(0u32, |bits, &v| bits << 1 | u32::from(v != 0.0));
+        assert_eq!(mask, 0b0110_1001_1111_1000_1010_1000_0101_0111, "{mask:#034b}");
+    }
+
+    #[test]
+    fn the_end_of_a_residual_branch() {
+        for (dtype, tolerance) in DTYPES {
+            for shape in [(1, 1), (3, 17), (3, TASK / 2 + 5)] {
+                for p in [None, Some(0.0), Some(0.3), Some(1.0)] {
+                    let x = [variable(shape, dtype, 1), variable(shape, dtype, 2)];
+                    let mask = p.map(|p| DropoutMask::draw(p, &mut generator(3)).unwrap());
+                    let kernel = || add_dropout(&x[0], &x[1], mask);
+                    agree("add_dropout", &x, tolerance, kernel, || add_dropout_reference(&x[0], &x[1], mask));
+                    let one = || add_dropout(&strided(&x[0]), &x[0], mask);
+                    agree("twice the same", &x[..1], tolerance, one, || add_dropout_reference(&x[0], &x[0], mask));
+                }
+            }
+        }
+        let x = [variable((3, 7), DType::F64, 3), variable((3, 7), DType::F64, 4)];
+        let mask = DropoutMask::draw(0.5, &mut generator(5)).unwrap();
+        check::gradients("add_dropout", &x, || add_dropout(&x[0], &x[1], Some(mask)), 1e-7).unwrap();
+        let line = add_dropout(&x[0], &ones(3), None).unwrap_err().to_string();
+        assert!(line.contains("add_dropout: `x` has shape [3]; expected [3, 7], as `residual`"), "{line}");
+    }
+
+    /// A part of a tensor gets the same mask as the whole, also where the number of an element passes 2³².
+    #[test]
+    fn parts_make_the_whole() {
+        let mask = DropoutMask::draw(0.5, &mut generator(1)).unwrap();
+        for start in [0usize, (1 << 32) - 50] {
+            let mut whole = [1f32; 100];
+            mask.apply(start, &mut whole);
+            let mut parts = [1f32; 100];
+            for (i, part) in parts.chunks_mut(10).enumerate() {
+                mask.apply(start + 10 * i, part);
+            }
+            assert_eq!(whole, parts);
+            assert!((30..70).contains(&whole.iter().filter(|&&v| v != 0.0).count()));
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_probability() {
+        for p in [-0.1, 1.5, f64::NAN] {
+            let line = dropout(&ones(3), p, &mut generator(1)).unwrap_err().to_string();
+            assert!(line.contains("dropout") && line.contains("from 0 to 1"), "{line}");
+        }
+    }
+
+    #[test]
+    fn gradient_and_threads() {
+        let x = variable((3, 7), DType::F64, 3);
+        let f = || dropout(&x, 0.5, &mut generator(5));
+        check::gradients("dropout", std::slice::from_ref(&x), f, 1e-7).unwrap();
+        let x = variable((5, TASK / 2), DType::F32, 4);
+        let f = || dropout(&x, 0.5, &mut generator(5));
+        same_for_threads("dropout", || output_and_gradient_bits(std::slice::from_ref(&x), f));
+    }
+}

@@ -1,0 +1,167 @@
+//! Gaussian error linear unit, exact form: x · Φ(x) with Φ(x) = (1 + erf(x/√2)) / 2.
+
+use crate::Result;
+use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::parallel::{TASK, map_tasks};
+use crate::kernel::simd::kernel;
+use crate::nn::dropout::DropoutMask;
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use std::{f64::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
+
+/// 1/√(2π).
+const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;
+
+/// x · Φ(x), Φ the distribution function of the standard normal distribution; with a mask, the dropout of that.
+///
+/// # Shapes
+/// x and the result have any shape.
+///
+/// # Gradient
+/// Φ(x) + x · φ(x), φ the density, where the mask keeps the element. It is computed from x, and nothing else is kept.
+///
+/// # Errors
+/// Where Candle fails.
+pub fn gelu(x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    if !has_kernel(x) {
+        return gelu_reference(x, mask);
+    }
+    Ok(x.contiguous()?.apply_op1(Gelu { mask })?)
+}
+
+/// [`gelu`] in tensor operations.
+///
+/// # Errors
+/// Where Candle fails.
+pub fn gelu_reference(x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
+    let y = (x * 0.5)?.mul(&((x * FRAC_1_SQRT_2)?.erf()? + 1.0)?)?;
+    match mask {
+        Some(mask) => mask.apply_reference(&y),
+        None => Ok(y),
+    }
+}
+
+struct Gelu {
+    mask: Option<DropoutMask>,
+}
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        with_float!(x.dtype(), T => {
+            let map = |start: usize, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| {
+                forward(x, y);
+                if let Some(mask) = self.mask {
+                    // SAFETY: `forward` has written every element.
+                    mask.apply(start, unsafe { y.assume_init_mut() });
+                }
+            };
+            // SAFETY: `forward` writes every element.
+            let (y, _) = unsafe { map_tasks([cpu_values::<T>(x, layout)?], TASK, map) };
+            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let dy = dy.contiguous()?;
+        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
+        with_float!(x.dtype(), T => {
+            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
+            let map = |start: usize, [x, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
+                backward(x, dy, dx);
+                if let Some(mask) = self.mask {
+                    // SAFETY: `backward` has written every element.
+                    mask.apply(start, unsafe { dx.assume_init_mut() });
+                }
+            };
+            // SAFETY: `backward` writes every element.
+            let (dx, _) = unsafe { map_tasks(inputs, TASK, map) };
+            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+        })
+    }
+}
+
+kernel! {
+    fn forward<const FMA: bool, T>(x: &[T], y: &mut [MaybeUninit<T>]) {
+        let (half, root) = (T::narrow(0.5), T::narrow(FRAC_1_SQRT_2));
+        for (y, &x) in y.iter_mut().zip(x) {
+            y.write(half * x * (T::ONE + (x * root).erf::<FMA>()));
+        }
+    }
+}
+
+kernel! {
+    fn backward<const FMA: bool, T>(x: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
+        let (half, root, density) = (T::narrow(0.5), T::narrow(FRAC_1_SQRT_2), T::narrow(DENSITY_AT_0));
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            let phi = density * (-half * x * x).exp::<FMA>();
+            let distribution = half.fma::<FMA>((x * root).erf::<FMA>(), half);
+            dx.write(dy * x.fma::<FMA>(phi, distribution));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        Streams, check,
+        testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
+    };
+    use candle_core::{DType, Device, Var};
+
+    fn mask(p: f64) -> DropoutMask {
+        DropoutMask::draw(p, &mut Streams::new(1).generator("dropout/0/test")).unwrap()
+    }
+
+    /// A variable whose values reach into both tails.
+    fn wide(shape: (usize, usize), dtype: DType, seed: u64) -> Var {
+        Var::from_tensor(&(variable(shape, dtype, seed).as_tensor() * 6.0).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            for shape in [(1, 1), (3, 17), (1, TASK), (3, TASK / 2 + 5)] {
+                let x = wide(shape, dtype, 1);
+                let dropped = Some(mask(0.3));
+                let kernel = || gelu(&x, dropped);
+                agree("with dropout", std::slice::from_ref(&x), tolerance, kernel, || gelu_reference(&x, dropped));
+                agree("gelu", std::slice::from_ref(&x), tolerance, || gelu(&x, None), || gelu_reference(&x, None));
+            }
+            let x = wide((5, 33), dtype, 2);
+            agree(
+                "strided",
+                std::slice::from_ref(&x),
+                tolerance,
+                || gelu(&strided(&x), None),
+                || gelu_reference(&x, None),
+            );
+        }
+    }
+
+    #[test]
+    fn known_values_and_nan() {
+        let x = Tensor::new(&[-1.0f32, 0.0, 1.0, 3.0, -40.0, f32::NAN], &Device::Cpu).unwrap();
+        let y = gelu(&x, None).unwrap().to_vec1::<f32>().unwrap();
+        // torch.nn.functional.gelu(torch.tensor([-1., 0., 1., 3., -40.], dtype=torch.float64))
+        let expected = [-0.158_655_25, 0.0, 0.841_344_7, 2.995_950_3, 0.0];
+        for (y, expected) in y.iter().zip(expected) {
+            assert!((y - expected).abs() < 3e-7, "{y}, expected {expected}");
+        }
+        assert!(y[5].is_nan());
+    }
+
+    #[test]
+    fn gradient_and_threads() {
+        let x = wide((3, 11), DType::F64, 3);
+        check::gradients("gelu", std::slice::from_ref(&x), || gelu(&x, None), 1e-7).unwrap();
+        let mask = Some(mask(0.3));
+        check::gradients("with dropout", std::slice::from_ref(&x), || gelu(&x, mask), 1e-7).unwrap();
+        let x = wide((5, TASK / 2), DType::F32, 4);
+        same_for_threads("gelu", || output_and_gradient_bits(std::slice::from_ref(&x), || gelu(&x, mask)));
+    }
+}

@@ -1,0 +1,290 @@
+//! Max pooling of 2×2 windows over token rows.
+//!
+//! Candle's `max_pool2d` scales its gradient wrongly, and gives every tied value a share.
+
+use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::parallel::{TASK, fill_tasks};
+use crate::kernel::simd::kernel;
+use crate::{Grid, Result, error::ensure_shape, kernel::backward::deliver};
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use std::mem::MaybeUninit;
+
+/// The largest value of every 2×2 window, windows side by side; an odd last row or column is left out.
+///
+/// # Shapes
+/// x is (B, N, C) on `grid`; the result is (B, N', C) on the grid of half the height and width, which is returned.
+///
+/// # Gradient
+/// All of it goes to the largest value, to the first of equal ones in the order of the tokens. A NaN counts as largest.
+/// The place is found again from x, not kept.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) where x is not of three axes with N = H·W, or a side is shorter than 2.
+pub fn max_pool_2x2(x: &Tensor, grid: Grid) -> Result<(Tensor, Grid)> {
+    let half = check_shapes(x, grid)?;
+    if !has_kernel(x) {
+        return max_pool_2x2_reference(x, grid);
+    }
+    Ok((x.contiguous()?.apply_op1(MaxPool { grid })?, half))
+}
+
+/// [`max_pool_2x2`] in tensor operations. Windows with a NaN are undefined.
+///
+/// # Errors
+/// As [`max_pool_2x2`].
+pub fn max_pool_2x2_reference(x: &Tensor, grid: Grid) -> Result<(Tensor, Grid)> {
+    let half = check_shapes(x, grid)?;
+    let (batch, _, channels) = x.dims3()?;
+    let windows = x
+        .reshape((batch, grid.height, grid.width, channels))?
+        .narrow(1, 0, 2 * half.height)?
+        .narrow(2, 0, 2 * half.width)?
+        .reshape((batch, half.height, 2, half.width, 2 * channels))?; // two tokens of a row side by side
+    let corner = |dy: usize, dx: usize| -> Result<Tensor> {
+        let corner = windows.narrow(2, dy, 1)?.narrow(4, dx * channels, channels)?;
+        Ok(corner.reshape((batch, half.tokens(), channels))?)
+    };
+    let mut best = corner(0, 0)?;
+    for (dy, dx) in [(0, 1), (1, 0), (1, 1)] {
+        let next = corner(dy, dx)?;
+        best = next.gt(&best)?.where_cond(&next, &best)?;
+    }
+    Ok((best, half))
+}
+
+fn check_shapes(x: &Tensor, grid: Grid) -> Result<Grid> {
+    let Grid { height, width } = grid;
+    let fits = x.rank() == 3 && x.dims()[1] == grid.tokens() && height >= 2 && width >= 2;
+    ensure_shape(fits, "max_pool_2x2", "x", x, || {
+        format!("(B, N, C) with N = {height}·{width}, and sides of at least 2")
+    })?;
+    Ok(Grid::new(height / 2, width / 2))
+}
+
+struct MaxPool {
+    grid: Grid,
+}
+
+impl MaxPool {
+    fn half(&self) -> Grid {
+        Grid::new(self.grid.height / 2, self.grid.width / 2)
+    }
+
+    /// Images in one task.
+    fn images(&self, channels: usize) -> usize {
+        (TASK / (self.grid.tokens() * channels).max(1)).max(1)
+    }
+}
+
+impl CustomOp1 for MaxPool {
+    fn name(&self) -> &'static str {
+        "max_pool_2x2"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (batch, _, channels) = layout.shape().dims3()?;
+        let shape = Shape::from((batch, self.half().tokens(), channels));
+        let (input, output) = (self.grid.tokens() * channels, self.half().tokens() * channels);
+        with_float!(x.dtype(), T => {
+            let x = cpu_values::<T>(x, layout)?;
+            let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
+                let first = start / output.max(1) * input;
+                forward(&x[first..], y, self.grid, channels);
+            };
+            // SAFETY: `forward` writes every element.
+            let (y, _) = unsafe { fill_tasks(batch * output, self.images(channels) * output, fill) };
+            Ok((T::to_cpu_storage_owned(y), shape))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let (_, _, channels) = x.dims3()?;
+        let (input, output) = (self.grid.tokens() * channels, self.half().tokens() * channels);
+        let dy = dy.contiguous()?;
+        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
+        with_float!(x.dtype(), T => {
+            let (x_values, dy) = (values::<T>(&x_storage, x_layout)?, values::<T>(&dy_storage, dy_layout)?);
+            let fill = |start: usize, dx: &mut [MaybeUninit<T>]| {
+                let first = start / input.max(1) * output;
+                backward(&x_values[start..], &dy[first..], dx, self.grid, channels);
+            };
+            // SAFETY: `backward` writes every element.
+            let (dx, _) = unsafe { fill_tasks(x_values.len(), self.images(channels) * input, fill) };
+            Ok(deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?))
+        })
+    }
+}
+
+/// Whether `next` replaces `best`.
+#[inline(always)]
+fn exceeds<T: Float>(next: T, best: T) -> bool {
+    // The second half is true of a NaN alone.
+    #[allow(clippy::eq_op)]
+    let nan = next != next;
+    next > best || nan
+}
+
+kernel! {
+    /// Pools as many whole images as `y` has room for.
+    fn forward<const FMA: bool, T>(x: &[T], y: &mut [MaybeUninit<T>], grid: Grid, channels: usize) {
+        let (half_height, half_width) = (grid.height / 2, grid.width / 2);
+        let input = grid.height * grid.width * channels;
+        let output = (half_height * half_width * channels).max(1);
+        for (x, y) in x.chunks_exact(input.max(1)).zip(y.chunks_exact_mut(output)) {
+            for (i, y) in y.chunks_exact_mut(channels).enumerate() {
+                let upper = (2 * (i / half_width) * grid.width + 2 * (i % half_width)) * channels;
+                let lower = upper + grid.width * channels;
+                let (upper, lower) = (&x[upper..upper + 2 * channels], &x[lower..lower + 2 * channels]);
+                let ((a, b), (c, d)) = (upper.split_at(channels), lower.split_at(channels));
+                for ((((y, &a), &b), &c), &d) in y.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    let best = if exceeds(b, a) { b } else { a };
+                    let best = if exceeds(c, best) { c } else { best };
+                    y.write(if exceeds(d, best) { d } else { best });
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Passes the gradient of one token of the output to the four tokens of its window.
+    ///
+    /// A kernel of its own, since only as arguments are the outputs known not to overlap, without which the loop would
+    /// compile to scalar code.
+    fn pass_to_largest<const FMA: bool, T>(
+        a: &[T], b: &[T], c: &[T], d: &[T], dy: &[T],
+        da: &mut [MaybeUninit<T>], db: &mut [MaybeUninit<T>], dc: &mut [MaybeUninit<T>], dd: &mut [MaybeUninit<T>],
+    ) {
+        let n = dy.len();
+        let (a, b, c, d) = (&a[..n], &b[..n], &c[..n], &d[..n]);
+        let (da, db, dc, dd) = (&mut da[..n], &mut db[..n], &mut dc[..n], &mut dd[..n]);
+        for i in 0..n {
+            let g = dy[i];
+            let better = exceeds(b[i], a[i]);
+            let best = if better { b[i] } else { a[i] };
+            let (ga, gb) = if better { (T::ZERO, g) } else { (g, T::ZERO) };
+            let better = exceeds(c[i], best);
+            let best = if better { c[i] } else { best };
+            let (ga, gb, gc) = if better { (T::ZERO, T::ZERO, g) } else { (ga, gb, T::ZERO) };
+            let better = exceeds(d[i], best);
+            da[i].write(if better { T::ZERO } else { ga });
+            db[i].write(if better { T::ZERO } else { gb });
+            dc[i].write(if better { T::ZERO } else { gc });
+            dd[i].write(if better { g } else { T::ZERO });
+        }
+    }
+}
+
+kernel! {
+    /// Passes the gradients of as many whole images as `dx` has room for.
+    fn backward<const FMA: bool, T>(x: &[T], dy: &[T], dx: &mut [MaybeUninit<T>], grid: Grid, channels: usize) {
+        let (half_height, half_width) = (grid.height / 2, grid.width / 2);
+        let row = grid.width * channels;
+        let input = (grid.height * row).max(1);
+        let output = (half_height * half_width * channels).max(1);
+        for ((x, dx), dy) in x.chunks_exact(input).zip(dx.chunks_exact_mut(input)).zip(dy.chunks_exact(output)) {
+            for y in 0..half_height {
+                let rows = 2 * y * row..(2 * y + 2) * row;
+                let (x_upper, x_lower) = x[rows.clone()].split_at(row);
+                let (dx_upper, dx_lower) = dx[rows].split_at_mut(row);
+                let dy = &dy[y * half_width * channels..(y + 1) * half_width * channels];
+                for column in 0..half_width {
+                    let (left, right) = (2 * column * channels, (2 * column + 1) * channels);
+                    let (a, b) = (&x_upper[left..][..channels], &x_upper[right..][..channels]);
+                    let (c, d) = (&x_lower[left..][..channels], &x_lower[right..][..channels]);
+                    let (da, db) = dx_upper[left..][..2 * channels].split_at_mut(channels);
+                    let (dc, dd) = dx_lower[left..][..2 * channels].split_at_mut(channels);
+                    let dy = &dy[column * channels..][..channels];
+                    pass_to_largest(a, b, c, d, dy, da, db, dc, dd);
+                }
+                for v in dx_upper[2 * half_width * channels..].iter_mut() {
+                    v.write(T::ZERO);
+                }
+                for v in dx_lower[2 * half_width * channels..].iter_mut() {
+                    v.write(T::ZERO);
+                }
+            }
+            for v in dx[2 * half_height * row..].iter_mut() {
+                v.write(T::ZERO);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable},
+    };
+    use candle_core::{DType, Device, Var};
+
+    fn pooled(x: &Tensor, grid: Grid) -> Result<Tensor> {
+        Ok(max_pool_2x2(x, grid)?.0)
+    }
+
+    fn expected(x: &Tensor, grid: Grid) -> Result<Tensor> {
+        Ok(max_pool_2x2_reference(x, grid)?.0)
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            for (batch, height, width, channels) in
+                [(1, 2, 2, 1), (3, 4, 6, 5), (2, 5, 7, 33), (40, 2, 2, 512), (3, 32, 32, 64), (2, 3, 2, 9000)]
+            {
+                let grid = Grid::new(height, width);
+                let x = variable((batch, grid.tokens(), channels), dtype, 1);
+                agree("max_pool", std::slice::from_ref(&x), tolerance, || pooled(&x, grid), || expected(&x, grid));
+                // Few distinct values make ties in most windows.
+                let coarse = (x.as_tensor() * 2.0).unwrap().round().unwrap();
+                let x = Var::from_tensor(&coarse).unwrap();
+                agree("ties", std::slice::from_ref(&x), tolerance, || pooled(&x, grid), || expected(&x, grid));
+            }
+            let grid = Grid::new(4, 6);
+            let x = variable((2, 3, 24), dtype, 2);
+            let turned = || x.transpose(1, 2).unwrap();
+            let kernel = || pooled(&turned(), grid);
+            agree("strided", std::slice::from_ref(&x), tolerance, kernel, || expected(&turned(), grid));
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_values_takes_the_gradient() {
+        // Windows: all equal; the second and third; the fourth alone; a NaN second.
+        let rows = [[1f32, 1.0, 0.0, 2.0, 1.0, 2.0, 3.0, f32::NAN], [1.0, 1.0, 2.0, 0.0, 0.0, 5.0, 9.0, 0.0]];
+        let x = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu).unwrap().reshape((1, 16, 1)).unwrap()).unwrap();
+        let (y, grid) = max_pool_2x2(&x, Grid::new(2, 8)).unwrap();
+        assert_eq!(grid, Grid::new(1, 4));
+        let values = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values[..3], [1.0, 2.0, 5.0]);
+        let grads = y.narrow(1, 0, 3).unwrap().sum_all().unwrap().backward().unwrap();
+        let dx = grads.get(x.as_tensor()).unwrap().reshape((2, 8)).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(dx[0], [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(dx[1], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        assert!(values[3].is_nan());
+    }
+
+    #[test]
+    fn empty_batches_and_bad_shapes() {
+        let empty = Tensor::zeros((0, 4, 3), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(pooled(&empty, Grid::new(2, 2)).unwrap().dims(), [0, 1, 3]);
+        let x = variable((1, 6, 2), DType::F32, 1);
+        for grid in [Grid::new(2, 2), Grid::new(6, 1)] {
+            let line = max_pool_2x2(&x, grid).unwrap_err().to_string();
+            assert!(line.contains("max_pool_2x2: `x` has shape [1, 6, 2]"), "{line}");
+        }
+    }
+
+    #[test]
+    fn gradient_and_threads() {
+        let x = variable((2, 15, 3), DType::F64, 3);
+        let f = || pooled(&x, Grid::new(3, 5));
+        check::gradients("max_pool", std::slice::from_ref(&x), f, 1e-7).unwrap();
+        let x = variable((9, 64, 64), DType::F32, 4);
+        let f = || pooled(&x, Grid::new(8, 8));
+        same_for_threads("max_pool", || output_and_gradient_bits(std::slice::from_ref(&x), f));
+    }
+}

@@ -1,0 +1,195 @@
+//! The linear layer after a pooling that only repeats its input.
+//!
+//! VGG pools its last map to 7×7. On a 1×1 map, as 32×32 images give, that repeats each channel 49 times, so that the
+//! layer after it multiplies the same number with 49 weights. Here the 49 are summed once and multiplied once.
+
+use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::parallel::{TASK, fill_tasks};
+use crate::kernel::simd::kernel;
+use crate::nn::linear::{linear, linear_reference};
+use crate::{Error, Result, error::ensure_shape, kernel::backward::deliver};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use std::mem::MaybeUninit;
+
+/// repeat(x) · weightᵀ + bias, where repeat(x) holds every element of x `repeats` times side by side.
+///
+/// # Shapes
+/// x is (B, C), weight (O, C·repeats) with column c·repeats + j for the j-th copy of channel c, bias (O); the result is
+/// (B, O).
+///
+/// # Gradient
+/// Reaches x, weight and bias; the columns of one channel get equal gradients. Kept for it: x and the summed weight
+/// (O, C).
+///
+/// # Errors
+/// [`Error::Shape`] where the shapes do not fit, [`Error::Option`] where `repeats` is 0.
+pub fn repeated_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, repeats: usize) -> Result<Tensor> {
+    check_shapes(x, weight, repeats)?;
+    if !has_kernel(x) {
+        return repeated_linear_reference(x, weight, bias, repeats);
+    }
+    linear(x, &weight.contiguous()?.apply_op1(Fold { repeats })?, bias)
+}
+
+/// [`repeated_linear`] as the words have it: repeats x and multiplies by the whole weight.
+///
+/// # Errors
+/// As [`repeated_linear`].
+pub fn repeated_linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, repeats: usize) -> Result<Tensor> {
+    check_shapes(x, weight, repeats)?;
+    let (batch, channels) = x.dims2()?;
+    let repeated = x.unsqueeze(2)?.broadcast_as((batch, channels, repeats))?.flatten_from(1)?; // (B, C·repeats)
+    linear_reference(&repeated, weight, bias)
+}
+
+fn check_shapes(x: &Tensor, weight: &Tensor, repeats: usize) -> Result<()> {
+    let op = "repeated_linear";
+    if repeats == 0 {
+        return Err(Error::Option {
+            layer: op.into(),
+            option: "repeats",
+            found: "0".into(),
+            expected: "at least 1".into(),
+        });
+    }
+    ensure_shape(x.rank() == 2, op, "x", x, || "(B, C)".into())?;
+    let columns = x.dim(D::Minus1)? * repeats;
+    ensure_shape(weight.rank() == 2 && weight.dims()[1] == columns, op, "weight", weight, || format!("(O, {columns})"))
+}
+
+/// The sum of each run of `repeats` columns: (O, C·repeats) to (O, C). Its gradient is repeated.
+struct Fold {
+    repeats: usize,
+}
+
+impl CustomOp1 for Fold {
+    fn name(&self) -> &'static str {
+        "fold_columns"
+    }
+
+    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (outputs, columns) = layout.shape().dims2()?;
+        let sums = outputs * (columns / self.repeats);
+        with_float!(weight.dtype(), T => {
+            let weight = cpu_values::<T>(weight, layout)?;
+            let fill = |start: usize, y: &mut [MaybeUninit<T>]| fold(&weight[start * self.repeats..], y, self.repeats);
+            // SAFETY: `fold` writes every element.
+            let (y, _) = unsafe { fill_tasks(sums, self.sums_of_a_task(), fill) };
+            Ok((T::to_cpu_storage_owned(y), Shape::from((outputs, columns / self.repeats))))
+        })
+    }
+
+    fn bwd(&self, weight: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let dy = dy.contiguous()?;
+        let (storage, layout) = dy.storage_and_layout();
+        with_float!(dy.dtype(), T => {
+            let dy = values::<T>(&storage, layout)?;
+            let task = self.sums_of_a_task() * self.repeats;
+            let fill = |start: usize, out: &mut [MaybeUninit<T>]| repeat(&dy[start / self.repeats..], out, self.repeats);
+            // SAFETY: `repeat` writes every element.
+            let (dweight, _) = unsafe { fill_tasks(weight.elem_count(), task, fill) };
+            Ok(deliver(weight, Tensor::from_vec(dweight, weight.shape(), weight.device())?))
+        })
+    }
+}
+
+impl Fold {
+    /// Sums that one task takes or hands back.
+    fn sums_of_a_task(&self) -> usize {
+        (4 * TASK / self.repeats).max(1)
+    }
+}
+
+/// Elements summed side by side: 49 are three blocks and one more.
+const BLOCK: usize = 16;
+
+kernel! {
+    fn fold<const FMA: bool, T>(x: &[T], sums: &mut [MaybeUninit<T>], repeats: usize) {
+        for (sum, x) in sums.iter_mut().zip(x.chunks_exact(repeats)) {
+            let mut lanes = [T::ZERO; BLOCK];
+            let (blocks, rest) = x.as_chunks::<BLOCK>();
+            for block in blocks {
+                for l in 0..BLOCK {
+                    lanes[l] += block[l];
+                }
+            }
+            let mut width = BLOCK / 2;
+            while width > 0 {
+                for l in 0..width {
+                    lanes[l] += lanes[l + width];
+                }
+                width /= 2;
+            }
+            sum.write(rest.iter().fold(lanes[0], |sum, &x| sum + x));
+        }
+    }
+}
+
+kernel! {
+    fn repeat<const FMA: bool, T>(x: &[T], out: &mut [MaybeUninit<T>], repeats: usize) {
+        for (out, &x) in out.chunks_exact_mut(repeats).zip(x) {
+            for v in out {
+                v.write(x);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::{
+        check,
+        testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
+    };
+    use candle_core::{DType, Var};
+
+    fn inputs(batch: usize, channels: usize, outputs: usize, repeats: usize, dtype: DType) -> [Var; 3] {
+        let columns = channels * repeats;
+        [variable((batch, channels), dtype, 1), variable((outputs, columns), dtype, 2), variable(outputs, dtype, 3)]
+    }
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            let tolerance = 20.0 * tolerance;
+            for (batch, channels, outputs, repeats) in
+                [(1, 1, 1, 1), (3, 4, 5, 2), (2, 7, 3, 49), (4, 30, 90, 49), (1, 3, 2, 32), (2, 2, 3, 100_000)]
+            {
+                let vars = inputs(batch, channels, outputs, repeats, dtype);
+                let [x, w, b] = &vars;
+                // Sums of that many terms carry more rounding.
+                let tolerance = tolerance * if repeats > 1000 { 100.0 } else { 1.0 };
+                let reference = || repeated_linear_reference(x, w, Some(b), repeats);
+                agree("repeated", &vars, tolerance, || repeated_linear(x, w, Some(b), repeats), reference);
+                let reference = || repeated_linear_reference(x, w, None, repeats);
+                agree("no bias", &vars[..2], tolerance, || repeated_linear(x, w, None, repeats), reference);
+            }
+            let vars = inputs(4, 6, 5, 3, dtype);
+            let [x, w, b] = &vars;
+            let kernel = || repeated_linear(&strided(x), &strided(w), Some(b), 3);
+            agree("strided", &vars, tolerance, kernel, || repeated_linear_reference(x, w, Some(b), 3));
+        }
+    }
+
+    #[test]
+    fn bad_shapes_are_named() {
+        let [x, w, b] = inputs(2, 3, 4, 5, DType::F32);
+        let line = repeated_linear(&x, &w, Some(&b), 4).unwrap_err().to_string();
+        assert!(line.contains("repeated_linear: `weight` has shape [4, 15]; expected (O, 12)"), "{line}");
+        let line = repeated_linear(&x, &w, Some(&b), 0).unwrap_err().to_string();
+        assert!(line.contains("`repeats` is 0"), "{line}");
+    }
+
+    #[test]
+    fn gradient_and_threads() {
+        let vars = inputs(3, 2, 4, 5, DType::F64);
+        let [x, w, b] = &vars;
+        check::gradients("repeated_linear", &vars, || repeated_linear(x, w, Some(b), 5), 1e-6).unwrap();
+        let vars = inputs(5, 40, 60, 49, DType::F32);
+        let [x, w, b] = &vars;
+        let f = || repeated_linear(x, w, Some(b), 49);
+        same_for_threads("repeated_linear", || output_and_gradient_bits(&vars, f));
+    }
+}

@@ -1,0 +1,201 @@
+//! Two aggregations of the same values side by side: the hybrid of ConvNN and convolution in one op.
+//!
+//! The branches write the columns of one output and add to one gradient of the values, so that nothing is concatenated
+//! or added up between them.
+
+use crate::Result;
+use crate::error::ensure_shape;
+use crate::kernel::backward::deliver;
+use crate::kernel::float::cpu_values;
+use crate::kernel::float::has_kernel;
+use crate::kernel::float::values;
+use crate::kernel::float::with_float;
+use crate::operator::aggregate::{aggregate_reference, outputs};
+use crate::operator::aggregate_kernels as kernels;
+use crate::operator::neighbors::{check_index, index_values};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, WithDType};
+
+/// Aggregates the same values by two tables of neighbors, each with its kernel; the outputs lie side by side.
+///
+/// # Shapes
+/// - `values`: (B, M, C)
+/// - each branch: an index (B or 1, N, K), u32, M meaning the zero token, and a weight (O₁ or O₂, C, K); weights
+///   (O, C, κ, κ) count as (O, C, κ²)
+/// - result: (B, N, O₁ + O₂)
+///
+/// Gradients reach `values` and both weights.
+///
+/// # Errors
+/// [`crate::Error::Shape`], or an index past M.
+pub fn aggregate_branches(values: &Tensor, branches: [(&Tensor, &Tensor); 2]) -> Result<Tensor> {
+    ensure_shape(values.rank() == 3, "aggregate_branches", "values", values, || "(B, M, C)".into())?;
+    let (b, m, c) = values.dims3()?;
+    let n = branches[0].0.dim(1)?;
+    let mut sizes = [[0; 5]; 2];
+    let mut widths = [0; 2];
+    for (i, (index, weight)) in branches.into_iter().enumerate() {
+        let fits = index.rank() == 3 && (index.dim(0)? == b || index.dim(0)? == 1) && index.dim(1)? == n;
+        ensure_shape(fits, "aggregate_branches", "index", index, || format!("({b} or 1, {n}, K)"))?;
+        check_index(index, m)?;
+        let k = index.dim(2)?;
+        sizes[i] = [b, n, m, c, k];
+        widths[i] = outputs(weight, c, k)?;
+    }
+    if !has_kernel(values) || branches.iter().any(|(_, weight)| weight.dtype() != values.dtype()) {
+        return aggregate_branches_reference(values, branches);
+    }
+    let [(first, first_weight), (second, second_weight)] = branches;
+    let op = AggregateBranches { index: [first.contiguous()?, second.contiguous()?], sizes, widths };
+    Ok(values.contiguous()?.apply_op3(&first_weight.contiguous()?, &second_weight.contiguous()?, op)?)
+}
+
+/// The plain form of [`aggregate_branches`]: one aggregation after the other, concatenated.
+///
+/// # Errors
+/// As [`aggregate_branches`].
+pub fn aggregate_branches_reference(values: &Tensor, branches: [(&Tensor, &Tensor); 2]) -> Result<Tensor> {
+    let [first, second] = branches.map(|(index, weight)| aggregate_reference(values, index, None, weight, None));
+    Ok(Tensor::cat(&[first?, second?], 2)?)
+}
+
+struct AggregateBranches {
+    index: [Tensor; 2],
+    /// B, N, M, C, K of each branch.
+    sizes: [[usize; 5]; 2],
+    /// O₁, O₂
+    widths: [usize; 2],
+}
+
+impl AggregateBranches {
+    fn branch<'a, T>(&self, i: usize, values: &'a [T], index: &'a [u32], weight: &'a [T]) -> kernels::Branch<'a, T> {
+        let task = kernels::Task { values, index, modulation: None, sizes: self.sizes[i] };
+        kernels::Branch { task, weight, outputs: self.widths[i] }
+    }
+}
+
+impl CustomOp3 for AggregateBranches {
+    fn name(&self) -> &'static str {
+        "aggregate_branches"
+    }
+
+    fn cpu_fwd(
+        &self,
+        v: &CpuStorage,
+        v_layout: &Layout,
+        first: &CpuStorage,
+        first_layout: &Layout,
+        second: &CpuStorage,
+        second_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let [b, n, ..] = self.sizes[0];
+        let index = [index_values(&self.index[0])?, index_values(&self.index[1])?];
+        with_float!(v.dtype(), T => {
+            let v = cpu_values::<T>(v, v_layout)?;
+            let branches = [
+                self.branch(0, v, &index[0], cpu_values(first, first_layout)?),
+                self.branch(1, v, &index[1], cpu_values(second, second_layout)?),
+            ];
+            let y = kernels::standard(&branches, None);
+            Ok((T::to_cpu_storage_owned(y), Shape::from((b, n, self.widths[0] + self.widths[1]))))
+        })
+    }
+
+    /// As [`aggregate`](crate::operator::aggregate()), each branch with its columns of dy.
+    fn bwd(
+        &self,
+        v: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let index = [index_values(&self.index[0])?, index_values(&self.index[1])?];
+        let grad = grad.contiguous()?;
+        let (v_storage, v_layout) = v.storage_and_layout();
+        let (first_storage, first_layout) = first.storage_and_layout();
+        let (second_storage, second_layout) = second.storage_and_layout();
+        let (g_storage, g_layout) = grad.storage_and_layout();
+        with_float!(v.dtype(), T => {
+            let (x, g) = (values::<T>(&v_storage, v_layout)?, values::<T>(&g_storage, g_layout)?);
+            let branches = [
+                self.branch(0, x, &index[0], values(&first_storage, first_layout)?),
+                self.branch(1, x, &index[1], values(&second_storage, second_layout)?),
+            ];
+            let columns: usize = self.widths.iter().sum();
+            let weight_gradient = |i: usize, like: &Tensor| {
+                let start = if i == 0 { 0 } else { self.widths[0] };
+                let dw = kernels::standard_weight_gradient(&branches[i].task, g, columns, start, self.widths[i]);
+                Tensor::from_vec(dw, like.shape(), like.device())
+            };
+            let (dfirst, dsecond) = (weight_gradient(0, first)?, weight_gradient(1, second)?);
+            let dv = match v.track_op() {
+                true => {
+                    let (dv, _) = kernels::standard_input_gradients(&branches, g);
+                    deliver(v, Tensor::from_vec(dv, v.shape(), v.device())?)
+                }
+                false => None,
+            };
+            Ok((dv, deliver(first, dfirst), deliver(second, dsecond)))
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Grid;
+    use crate::check;
+    use crate::ops::stencil;
+    use crate::testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable};
+    use candle_core::{DType, Device, Var};
+
+    fn case(dtype: DType, [b, side, c, k, first, second]: [usize; 6]) -> (Vec<Var>, [Tensor; 2]) {
+        let n = side * side;
+        let rows: Vec<u32> = (0..b * n * k).map(|i| (i * 7 % (n + 1)) as u32).collect();
+        let index = Tensor::from_vec(rows, (b, n, k), &Device::Cpu).unwrap();
+        let stencil = stencil(Grid::new(side, side), 3, &Device::Cpu).unwrap();
+        let inputs = vec![
+            variable((b, n, c), dtype, 1),
+            variable((first, c, k), dtype, 2),
+            variable((second, c, 3, 3), dtype, 3),
+        ];
+        (inputs, [index, stencil])
+    }
+
+    const CASES: [[usize; 6]; 4] =
+        [[1, 1, 1, 1, 1, 1], [2, 3, 4, 5, 3, 6], [3, 9, 70, 9, 33, 17], [37, 4, 20, 9, 5, 8]];
+
+    #[test]
+    fn equals_the_reference() {
+        for (dtype, tolerance) in DTYPES {
+            for sizes in CASES {
+                let (x, [first, second]) = case(dtype, sizes);
+                agree(
+                    &format!("{dtype:?} {sizes:?}"),
+                    &x,
+                    10.0 * tolerance,
+                    || aggregate_branches(&x[0], [(&first, &x[1]), (&second, &x[2])]),
+                    || aggregate_branches_reference(&x[0], [(&first, &x[1]), (&second, &x[2])]),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_exact() {
+        let (x, [first, second]) = case(DType::F64, [2, 2, 3, 3, 2, 3]);
+        let f = || aggregate_branches(&x[0], [(&first, &x[1]), (&second, &x[2])]);
+        check::gradients("branches", &x, f, 1e-7).unwrap();
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        for sizes in CASES {
+            let (x, [first, second]) = case(DType::F32, sizes);
+            let f = || aggregate_branches(&x[0], [(&first, &x[1]), (&second, &x[2])]);
+            same_for_threads("branches", || output_and_gradient_bits(&x, f));
+        }
+    }
+}
