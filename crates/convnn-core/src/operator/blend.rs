@@ -1,9 +1,9 @@
 //! What `compare = "blend"` compares: features and positions side by side (SPEC section 2.2).
 
+use super::Neighbors;
 use crate::Result;
 use crate::kernel::float::{Float, cpu_values, has_kernel, with_float};
 use crate::kernel::simd::{kernel, sum_of};
-use crate::operator::neighbors::gather_reference;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
 use rayon::prelude::*;
 
@@ -47,7 +47,7 @@ impl Blend<'_> {
         let variance = (centered.sqr()?.sum_keepdim(1)? / (map.dim(1)? - 1).max(1) as f64)?;
         let deviation = (variance.sqrt()? + 1e-6)?.unsqueeze(2)?; // (B, 1, 1)
         let rows = Tensor::from_vec(self.rows.to_vec(), (1, self.rows.len(), 1), x.device())?;
-        let features = gather_reference(x, &rows)?.squeeze(2)?; // (B, R, C)
+        let features = Neighbors::trusted(rows, n).gather_reference(x)?.squeeze(2)?; // (B, R, C)
         let positions = self.scaled_positions()?.broadcast_left(b)?;
         Ok(Tensor::cat(&[(features.broadcast_div(&deviation)? * self.share)?, positions], D::Minus1)?)
     }
@@ -118,7 +118,7 @@ kernel! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::check;
+    use crate::testing as check;
     use crate::testing::kernels::{DTYPES, bits, same_for_threads, strided, variable};
 
     #[test]

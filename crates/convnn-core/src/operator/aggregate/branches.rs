@@ -3,6 +3,8 @@
 //! The branches write the columns of one output and add to one gradient of the values, so that nothing is concatenated
 //! or added up between them.
 
+use super::kernels;
+use super::{aggregate_reference, check, outputs};
 use crate::Result;
 use crate::error::ensure_shape;
 use crate::kernel::backward::deliver;
@@ -10,57 +12,49 @@ use crate::kernel::float::cpu_values;
 use crate::kernel::float::has_kernel;
 use crate::kernel::float::values;
 use crate::kernel::float::with_float;
-use crate::operator::aggregate::{aggregate_reference, outputs};
-use crate::operator::aggregate_kernels as kernels;
-use crate::operator::neighbors::{check_index, index_values};
+use crate::operator::{Neighbors, Rho, Weights};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, WithDType};
 
-/// Aggregates the same values by two tables of neighbors, each with its kernel; the outputs lie side by side.
+/// Aggregates the same values by two choices of neighbors, each with its standard kernel; the outputs lie side by side.
 ///
 /// # Shapes
 /// - `values`: (B, M, C)
-/// - each branch: an index (B or 1, N, K), u32, M meaning the zero token, and a weight (O₁ or O₂, C, K); weights
-///   (O, C, κ, κ) count as (O, C, κ²)
+/// - each branch: neighbors (B or 1, N, K) into M rows, and a weight (O₁ or O₂, C, K); (O, C, κ, κ) counts as (O, C, κ²)
 /// - result: (B, N, O₁ + O₂)
 ///
 /// Gradients reach `values` and both weights.
 ///
 /// # Errors
-/// [`crate::Error::Shape`], or an index past M.
-pub fn aggregate_branches(values: &Tensor, branches: [(&Tensor, &Tensor); 2]) -> Result<Tensor> {
-    ensure_shape(values.rank() == 3, "aggregate_branches", "values", values, || "(B, M, C)".into())?;
-    let (b, m, c) = values.dims3()?;
-    let n = branches[0].0.dim(1)?;
+/// As [`aggregate`](super::aggregate()).
+pub fn aggregate_branches(values: &Tensor, branches: [(&Neighbors, &Tensor); 2]) -> Result<Tensor> {
     let mut sizes = [[0; 5]; 2];
     let mut widths = [0; 2];
-    for (i, (index, weight)) in branches.into_iter().enumerate() {
-        let fits = index.rank() == 3 && (index.dim(0)? == b || index.dim(0)? == 1) && index.dim(1)? == n;
-        ensure_shape(fits, "aggregate_branches", "index", index, || format!("({b} or 1, {n}, K)"))?;
-        check_index(index, m)?;
-        let k = index.dim(2)?;
-        sizes[i] = [b, n, m, c, k];
-        widths[i] = outputs(weight, c, k)?;
+    for (i, (neighbors, weight)) in branches.into_iter().enumerate() {
+        sizes[i] = check(values, neighbors, &Rho::One, weight)?;
+        widths[i] = outputs(weight, sizes[i][3], sizes[i][4])?;
     }
-    if !has_kernel(values) || branches.iter().any(|(_, weight)| weight.dtype() != values.dtype()) {
+    ensure_shape(sizes[0][1] == sizes[1][1], "aggregate_branches", "neighbors", branches[1].0.index(), || {
+        format!("{} tokens, as the first branch", sizes[0][1])
+    })?;
+    if !has_kernel(values) {
         return aggregate_branches_reference(values, branches);
     }
     let [(first, first_weight), (second, second_weight)] = branches;
-    let op = AggregateBranches { index: [first.contiguous()?, second.contiguous()?], sizes, widths };
+    let op = AggregateBranches { neighbors: [first.clone(), second.clone()], sizes, widths };
     Ok(values.contiguous()?.apply_op3(&first_weight.contiguous()?, &second_weight.contiguous()?, op)?)
 }
 
 /// The plain form of [`aggregate_branches`]: one aggregation after the other, concatenated.
-///
-/// # Errors
-/// As [`aggregate_branches`].
-pub fn aggregate_branches_reference(values: &Tensor, branches: [(&Tensor, &Tensor); 2]) -> Result<Tensor> {
-    let [first, second] = branches.map(|(index, weight)| aggregate_reference(values, index, None, weight, None));
+pub fn aggregate_branches_reference(values: &Tensor, branches: [(&Neighbors, &Tensor); 2]) -> Result<Tensor> {
+    let [first, second] = branches.map(|(neighbors, weight)| {
+        aggregate_reference(values, neighbors, &Rho::One, &Weights::Standard(weight.clone()), None)
+    });
     Ok(Tensor::cat(&[first?, second?], 2)?)
 }
 
 struct AggregateBranches {
-    index: [Tensor; 2],
+    neighbors: [Neighbors; 2],
     /// B, N, M, C, K of each branch.
     sizes: [[usize; 5]; 2],
     /// O₁, O₂
@@ -69,7 +63,7 @@ struct AggregateBranches {
 
 impl AggregateBranches {
     fn branch<'a, T>(&self, i: usize, values: &'a [T], index: &'a [u32], weight: &'a [T]) -> kernels::Branch<'a, T> {
-        let task = kernels::Task { values, index, modulation: None, sizes: self.sizes[i] };
+        let task = kernels::Task { values, index, rho: None, sizes: self.sizes[i] };
         kernels::Branch { task, weight, outputs: self.widths[i] }
     }
 }
@@ -89,7 +83,7 @@ impl CustomOp3 for AggregateBranches {
         second_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let [b, n, ..] = self.sizes[0];
-        let index = [index_values(&self.index[0])?, index_values(&self.index[1])?];
+        let index = [self.neighbors[0].values()?, self.neighbors[1].values()?];
         with_float!(v.dtype(), T => {
             let v = cpu_values::<T>(v, v_layout)?;
             let branches = [
@@ -110,7 +104,7 @@ impl CustomOp3 for AggregateBranches {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let index = [index_values(&self.index[0])?, index_values(&self.index[1])?];
+        let index = [self.neighbors[0].values()?, self.neighbors[1].values()?];
         let grad = grad.contiguous()?;
         let (v_storage, v_layout) = v.storage_and_layout();
         let (first_storage, first_layout) = first.storage_and_layout();
@@ -146,15 +140,15 @@ impl CustomOp3 for AggregateBranches {
 mod tests {
     use super::*;
     use crate::Grid;
-    use crate::check;
-    use crate::ops::stencil;
+    use crate::operator::stencil;
+    use crate::testing as check;
     use crate::testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable};
     use candle_core::{DType, Device, Var};
 
-    fn case(dtype: DType, [b, side, c, k, first, second]: [usize; 6]) -> (Vec<Var>, [Tensor; 2]) {
+    fn case(dtype: DType, [b, side, c, k, first, second]: [usize; 6]) -> (Vec<Var>, [Neighbors; 2]) {
         let n = side * side;
         let rows: Vec<u32> = (0..b * n * k).map(|i| (i * 7 % (n + 1)) as u32).collect();
-        let index = Tensor::from_vec(rows, (b, n, k), &Device::Cpu).unwrap();
+        let index = Neighbors::new(&Tensor::from_vec(rows, (b, n, k), &Device::Cpu).unwrap(), n).unwrap();
         let stencil = stencil(Grid::new(side, side), 3, &Device::Cpu).unwrap();
         let inputs = vec![
             variable((b, n, c), dtype, 1),

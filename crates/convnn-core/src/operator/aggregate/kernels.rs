@@ -25,7 +25,7 @@ pub(super) struct Task<'a, T> {
     /// (B, N, K), or (N, K) where all images share it.
     pub(super) index: &'a [u32],
     /// ρ (B, N, K)
-    pub(super) modulation: Option<&'a [T]>,
+    pub(super) rho: Option<&'a [T]>,
     /// B, N, M, C, K
     pub(super) sizes: [usize; 5],
 }
@@ -34,7 +34,7 @@ pub(super) struct Task<'a, T> {
 pub(super) struct DepthwiseGradients<T> {
     pub(super) values: Vec<T>,
     pub(super) weight: Vec<T>,
-    pub(super) modulation: Option<Vec<T>>,
+    pub(super) rho: Option<Vec<T>>,
 }
 
 impl<T: Float> Task<'_, T> {
@@ -67,7 +67,7 @@ impl<T: Float> Task<'_, T> {
                     None => out.fill(T::ZERO),
                 }
             }
-            if let Some(rho) = self.modulation {
+            if let Some(rho) = self.rho {
                 let rho = &rho[(start + i) * k + first..][..count];
                 for (out, &rho) in out.chunks_exact_mut(c).zip(rho) {
                     out.iter_mut().for_each(|v| *v *= rho);
@@ -156,8 +156,8 @@ pub(super) fn standard_input_gradients<T: Float>(branches: &[Branch<'_, T>], gra
     let [b, n, m, c, k] = task.sizes;
     let images = (task.rows() / GROUPS).clamp(ROWS, 1024).div_ceil(n.max(1)).min(b.max(1));
     let mut values = vec![T::ZERO; b * m * c];
-    let mut modulation = task.modulation.map(|rho| vec![T::ZERO; rho.len()]).unwrap_or_default();
-    let rho_width = if task.modulation.is_some() { n * k } else { 0 };
+    let mut modulation = task.rho.map(|rho| vec![T::ZERO; rho.len()]).unwrap_or_default();
+    let rho_width = if task.rho.is_some() { n * k } else { 0 };
     fill_groups([(&mut values, images * m * c), (&mut modulation, images * rho_width)], |group, [dv, drho]| {
         let (first, count) = (group * images * n, dv.len() / (m * c).max(1) * n);
         let mut tile = Vec::new();
@@ -177,7 +177,7 @@ pub(super) fn standard_input_gradients<T: Float>(branches: &[Branch<'_, T>], gra
             }
         }
     });
-    (values, task.modulation.map(|_| modulation))
+    (values, task.rho.map(|_| modulation))
 }
 
 /// Adds du (rows, K, C) of the rows from `first + start` on to the gradients of a group that begins at row `first`.
@@ -197,7 +197,7 @@ fn scatter<T: Float>(
         for (j, (&neighbor, du)) in index.iter().zip(du.chunks_exact(c)).enumerate() {
             let place = neighbor as usize * c..(neighbor as usize + 1) * c;
             let Some(dv) = dv.get_mut(place.clone()) else { continue };
-            match (task.modulation, drho.as_deref_mut()) {
+            match (task.rho, drho.as_deref_mut()) {
                 (Some(rho), Some(drho)) => {
                     let rho = rho[row * k + j];
                     drho[i * k + j] = add_scaled_and_dot(dv, du, rho, &values[place]);
@@ -297,7 +297,7 @@ kernel! {
             let (values, index) = task.neighbors(row);
             for (j, (&neighbor, weight)) in index.iter().zip(weight.chunks_exact(c)).enumerate() {
                 let Some(value) = values.get(neighbor as usize * c..(neighbor as usize + 1) * c) else { continue };
-                let rho = task.modulation.map_or(T::ONE, |rho| rho[row * k + j]);
+                let rho = task.rho.map_or(T::ONE, |rho| rho[row * k + j]);
                 for ((out, &weight), &value) in out.iter_mut().zip(weight).zip(value) {
                     *out = (rho * weight).fma::<FMA>(value, *out);
                 }
@@ -313,8 +313,8 @@ pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], gr
     let images = b.div_ceil(2 * PARTS).max(1);
     let groups = b.div_ceil(images);
     let mut values = vec![T::ZERO; b * m * c];
-    let mut modulation = task.modulation.map(|rho| vec![T::ZERO; rho.len()]).unwrap_or_default();
-    let rho_width = if task.modulation.is_some() { n * k } else { 0 };
+    let mut modulation = task.rho.map(|rho| vec![T::ZERO; rho.len()]).unwrap_or_default();
+    let rho_width = if task.rho.is_some() { n * k } else { 0 };
     let mut weights = vec![T::ZERO; groups * k * c];
     fill_groups(
         [(&mut values, images * m * c), (&mut modulation, images * rho_width), (&mut weights, k * c)],
@@ -330,7 +330,7 @@ pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], gr
             dw.iter().enumerate().for_each(|(i, &v)| sum[i * k + j] += v);
         }
     }
-    DepthwiseGradients { values, weight: sum, modulation: task.modulation.map(|_| modulation) }
+    DepthwiseGradients { values, weight: sum, rho: task.rho.map(|_| modulation) }
 }
 
 kernel! {
@@ -347,13 +347,13 @@ kernel! {
             for (j, (&neighbor, (weight, dw))) in index.iter().zip(ranks).enumerate() {
                 let place = neighbor as usize * c..(neighbor as usize + 1) * c;
                 let Some(value) = values.get(place.clone()) else { continue };
-                let rho = task.modulation.map_or(T::ONE, |rho| rho[row * k + j]);
+                let rho = task.rho.map_or(T::ONE, |rho| rho[row * k + j]);
                 let dv = &mut dv[place];
                 for (((dv, &weight), (dw, &value)), &dy) in dv.iter_mut().zip(weight).zip(dw.iter_mut().zip(value)).zip(dy) {
                     *dv = (rho * weight).fma::<FMA>(dy, *dv);
                     *dw = (rho * value).fma::<FMA>(dy, *dw);
                 }
-                if task.modulation.is_some() {
+                if task.rho.is_some() {
                     drho[i * k + j] =
                         crate::kernel::simd::sum_of([weight, value, dy], #[inline(always)] |[w, v, dy]| w * v * dy);
                 }
