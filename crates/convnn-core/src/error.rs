@@ -44,6 +44,18 @@ pub enum Error {
         /// The shape expected, in letters or numbers.
         expected: String,
     },
+    /// A tensor has the wrong dtype.
+    #[error("{op}: `{tensor}` has dtype {found:?}; expected {expected}")]
+    DType {
+        /// The operation or layer.
+        op: &'static str,
+        /// The argument.
+        tensor: &'static str,
+        /// The dtype found.
+        found: candle_core::DType,
+        /// The dtypes expected.
+        expected: String,
+    },
     /// A parameter is asked for twice with different shapes.
     #[error("parameter `{name}` exists with shape {found:?} and is asked for with shape {expected:?}")]
     ParameterShape {
