@@ -1,11 +1,13 @@
-//! Batch normalisation of rows, with the ReLU that follows it in the same pass.
+//! Batch normalization of rows, fused with the ReLU that follows it.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::{Float, values, with_float};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3, kernel_input};
 use crate::kernel::parallel::{map_tasks, reduce_tasks, task_of_rows};
 use crate::nn::batch_norm_kernels::{Channels, add_moments, add_sums, apply, backward};
 use crate::nn::relu::relu_reference;
-use crate::{Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor, Var, WithDType, backend::BackendStorage};
+use crate::{Result, error::ensure_shape};
+use candle_core::{D, DType, Shape, Tensor, Var};
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
@@ -62,31 +64,27 @@ pub fn batch_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     check_shapes(x, weight, bias, statistics)?;
-    if !has_kernel(x) {
+    if !x.device().is_cpu() {
         return batch_norm_reference(x, weight, bias, statistics, activation);
     }
     let x = x.contiguous()?;
     let (mean, variance) = match statistics {
-        Statistics::Batch { running_mean, running_var } => {
-            let (mean, variance) = batch_moments(&x)?;
-            let rows = (x.elem_count() / mean.len()) as f64;
-            let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
-            update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
-            update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
-            (mean, variance)
-        }
+        Statistics::Batch { .. } => batch_moments(&x)?,
         Statistics::Running { mean, variance } => (numbers(mean)?, numbers(variance)?),
     };
     let inverse = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
     let from_batch = matches!(statistics, Statistics::Batch { .. });
-    let op = BatchNorm { mean, inverse, from_batch, activation };
-    Ok(x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+    let y = apply3(BatchNormOp { mean: mean.clone(), inverse, from_batch, activation }, &x, weight, bias)?;
+    if let Statistics::Batch { running_mean, running_var } = statistics {
+        let rows = (x.elem_count() / mean.len()) as f64;
+        let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
+        update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
+        update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
+    }
+    Ok(y)
 }
 
 /// [`batch_norm`] in tensor operations.
-///
-/// # Errors
-/// As [`batch_norm`].
 pub fn batch_norm_reference(
     x: &Tensor,
     weight: &Tensor,
@@ -151,6 +149,7 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
 fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let channels = x.dim(D::Minus1)?;
     let rows = (x.elem_count() / channels) as f64;
+    let x = kernel_input(x)?;
     let (storage, layout) = x.storage_and_layout();
     let (origin, sums) = with_float!(x.dtype(), T => {
         let x = values::<T>(&storage, layout)?;
@@ -182,7 +181,7 @@ fn total(parts: Vec<Vec<f64>>) -> Vec<f64> {
     total
 }
 
-struct BatchNorm {
+struct BatchNormOp {
     mean: Vec<f64>,
     /// 1/√(variance + ε).
     inverse: Vec<f64>,
@@ -191,7 +190,7 @@ struct BatchNorm {
     activation: Activation,
 }
 
-impl BatchNorm {
+impl BatchNormOp {
     fn channels<T: Float>(&self, weight: &[T], bias: &[T]) -> Channels<T> {
         Channels {
             mean: self.mean.iter().map(|&m| T::narrow(m)).collect(),
@@ -202,77 +201,44 @@ impl BatchNorm {
     }
 }
 
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
+impl Op<3> for BatchNormOp {
+    const NAME: &'static str = "batch_norm";
+    const INPUTS: [&'static str; 3] = ["x", "weight", "bias"];
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let channels = self.channels::<T>(cpu_values(weight, weight_layout)?, cpu_values(bias, bias_layout)?);
-            let task = task_of_rows(self.mean.len());
-            // SAFETY: `apply` writes every element.
-            let (y, _) = unsafe {
-                map_tasks([cpu_values::<T>(x, x_layout)?], task, |_, [x], y| apply(x, &channels, y))
-            };
-            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
-        })
+    fn forward<T: Float>(&self, [x, weight, bias]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        let channels = self.channels(weight.values, bias.values);
+        let task = task_of_rows(self.mean.len());
+        // SAFETY: `apply` writes every element.
+        let (y, _) = unsafe { map_tasks([x.values], task, |_, [x], y| apply(x, &channels, y)) };
+        Ok((y, Shape::from(x.dims)))
     }
 
     /// With x̂ = (x − mean) · inverse and g the gradient before the activation, over R rows:
     /// dweight = Σ g · x̂, dbias = Σ g, dx = weight · inverse · (g − dbias / R − x̂ · dweight / R);
-    /// without the last two terms where the statistics are given.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        let ((w_storage, w_layout), (b_storage, b_layout)) = (weight.storage_and_layout(), bias.storage_and_layout());
+    /// without the last two terms if the statistics are given.
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let Backward { inputs: [x, weight, bias], gradient: dy, wanted, .. } = pass;
         let width = self.mean.len();
         let task = task_of_rows(width);
-        with_float!(x.dtype(), T => {
-            let channels = self.channels::<T>(values(&w_storage, w_layout)?, values(&b_storage, b_layout)?);
-            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
-            let sums = total(reduce_tasks(inputs, task, |[x, dy]| {
-                let mut sums = vec![0f64; 2 * width];
-                let (g, gx) = sums.split_at_mut(width);
-                add_sums(x, dy, &channels, g, gx);
-                sums
-            }));
-            let (dbias, gx) = sums.split_at(width);
-            let dweight: Vec<f64> = gx.iter().zip(&self.inverse).map(|(s, i)| s * i).collect();
-            let dx = if x.track_op() {
-                let share = if self.from_batch { width as f64 / x.elem_count() as f64 } else { 0.0 };
-                let of_g: Vec<T> = dbias.iter().map(|s| T::narrow(s * share)).collect();
-                let of_x: Vec<T> =
-                    dweight.iter().zip(&self.inverse).map(|(s, i)| T::narrow(s * i * share)).collect();
-                // SAFETY: `backward` writes every element.
-                let (dx, _) = unsafe {
-                    map_tasks(inputs, task, |_, [x, dy], dx| backward(x, dy, &channels, &of_g, &of_x, dx))
-                };
-                deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?)
-            } else {
-                None
-            };
-            let parameter = |sums: &[f64], like: &Tensor| {
-                let values: Vec<T> = sums.iter().map(|&v| T::narrow(v)).collect();
-                candle_core::Result::Ok(deliver(like, Tensor::from_vec(values, width, x.device())?))
-            };
-            Ok((dx, parameter(&dweight, weight)?, parameter(dbias, bias)?))
-        })
+        let channels = self.channels(weight.values, bias.values);
+        let inputs = [x.values, dy];
+        let sums = total(reduce_tasks(inputs, task, |[x, dy]| {
+            let mut sums = vec![0f64; 2 * width];
+            let (g, gx) = sums.split_at_mut(width);
+            add_sums(x, dy, &channels, g, gx);
+            sums
+        }));
+        let (dbias, gx) = sums.split_at(width);
+        let dweight: Vec<f64> = gx.iter().zip(&self.inverse).map(|(s, i)| s * i).collect();
+        let dx = Gradient::when(wanted[0], || {
+            let share = if self.from_batch { width as f64 / x.values.len() as f64 } else { 0.0 };
+            let of_g: Vec<T> = dbias.iter().map(|s| T::narrow(s * share)).collect();
+            let of_x: Vec<T> = dweight.iter().zip(&self.inverse).map(|(s, i)| T::narrow(s * i * share)).collect();
+            // SAFETY: `backward` writes every element.
+            unsafe { map_tasks(inputs, task, |_, [x, dy], dx| backward(x, dy, &channels, &of_g, &of_x, dx)) }.0
+        });
+        let parameter = |sums: &[f64]| Gradient::Values(sums.iter().map(|&v| T::narrow(v)).collect());
+        Ok([dx, parameter(&dweight), parameter(dbias)])
     }
 }
 

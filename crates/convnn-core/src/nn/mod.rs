@@ -1,5 +1,4 @@
 //! The small parts that networks are made of, where candle-nn trains wrongly or slowly.
-#![allow(unsafe_code)]
 
 mod attention;
 mod batch_norm;
