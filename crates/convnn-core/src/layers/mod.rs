@@ -1,6 +1,8 @@
 //! The layers of SPEC section 3: parameters by their names in PyTorch, and *select → modulate → aggregate*.
 
 mod branching_2d;
+mod conv1d;
+mod conv2d;
 mod conv_nn_1d;
 mod conv_nn_2d;
 mod conv_nn_2d_attention;
@@ -13,6 +15,8 @@ pub use conv_nn_1d::{ConvNn1d, ConvNn1dConfig};
 pub use conv_nn_2d::{ConvNn2d, ConvNn2dConfig};
 pub use conv_nn_2d_attention::ConvNn2dAttention;
 pub use conv_nn_attention::{ConvNnAttention, ConvNnAttentionConfig};
+pub use conv1d::Conv1d;
+pub use conv2d::Conv2d;
 
 pub use exact::AttentionWeights;
 

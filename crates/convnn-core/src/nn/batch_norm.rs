@@ -6,27 +6,85 @@ use crate::kernel::op::{Backward, Gradient, Input, Op, apply3, kernel_input};
 use crate::kernel::parallel::{map_tasks, reduce_tasks, task_of_rows};
 use crate::nn::batch_norm_kernels::{Channels, add_moments, add_sums, apply, backward};
 use crate::nn::relu::relu_reference;
-use crate::{Result, error::ensure_shape};
+use crate::{Pass, Result, error::ensure_shape};
 use candle_core::{D, DType, Shape, Tensor, Var};
+use candle_nn::{Module, VarBuilder, init};
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
 /// Share of the batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
 
+/// Batch normalization of the last axis, followed by an activation: (…, C) to (…, C) by [`batch_norm`].
+///
+/// Parameters: `weight` (C), initially 1, and `bias` (C), initially 0. Running statistics, saved with the parameters but
+/// moved by training passes instead of gradients: `running_mean` (C), initially 0, and `running_var` (C), initially 1.
+///
+/// Candle's `BatchNorm` normalizes axis 1 of (B, C, …) instead.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Var,
+    running_var: Var,
+    activation: Activation,
+}
+
+impl BatchNorm {
+    /// A layer over C = `channels`.
+    ///
+    /// If `vb` holds plain tensors instead of variables, training passes move private copies of the statistics.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(channels: usize, activation: Activation, vb: VarBuilder<'_>) -> Result<Self> {
+        let get = |name, init| vb.get_with_hints(channels, name, init);
+        Ok(Self {
+            weight: get("weight", init::ONE)?,
+            bias: get("bias", init::ZERO)?,
+            // For a variable this is the same variable, which `vb` saves.
+            running_mean: Var::from_tensor(&get("running_mean", init::ZERO)?)?,
+            running_var: Var::from_tensor(&get("running_var", init::ONE)?)?,
+            activation,
+        })
+    }
+
+    /// Normalizes by the statistics of the batch and updates the running ones if `pass` is a training pass; otherwise
+    /// normalizes by the running statistics.
+    ///
+    /// # Errors
+    /// As [`batch_norm`].
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (running_mean, running_var) = (&self.running_mean, &self.running_var);
+        let statistics = if pass.is_training() {
+            Statistics::Batch { running_mean, running_var }
+        } else {
+            Statistics::Running { mean: running_mean, variance: running_var }
+        };
+        batch_norm(x, &self.weight, &self.bias, statistics, self.activation)
+    }
+}
+
+/// In evaluation: normalizes by the running statistics.
+impl Module for BatchNorm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward_t(x, &Pass::evaluation())?)
+    }
+}
+
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Statistics<'a> {
-    /// From the batch (training). The running statistics, each (C), move a tenth of the way to those of the batch, the
-    /// variance in its unbiased form.
+    /// From the batch, for training. The running statistics, each (C), move a tenth of the way towards those of the
+    /// batch, with the unbiased variance.
     Batch {
         /// Running mean, updated in place.
         running_mean: &'a Var,
         /// Running variance, updated in place.
         running_var: &'a Var,
     },
-    /// Given (evaluation), each (C). They get no gradient.
+    /// Given, each (C), for evaluation. They get no gradient.
     Running {
         /// Mean.
         mean: &'a Tensor,
@@ -35,27 +93,28 @@ pub enum Statistics<'a> {
     },
 }
 
-/// What follows the normalisation in the same pass.
+/// The activation fused with the normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     None,
     /// max(·, 0), with gradient 0 at 0.
     Relu,
 }
 
-/// activation((x − mean) / √(variance + 1e-5) · weight + bias), per channel; variance in its biased form.
+/// activation((x − mean) / √(variance + 1e-5) · weight + bias) per channel, with the biased variance.
 ///
 /// # Shapes
-/// x and the result are (…, C), any number of rows; weight, bias and the statistics are (C).
+/// x and the result are (…, C); weight, bias and the statistics are (C).
 ///
 /// # Gradient
-/// Reaches x, weight and bias; with [`Statistics::Batch`] through mean and variance as well. Kept for it: x, and two
-/// numbers a channel.
+/// Flows to x, weight and bias; with [`Statistics::Batch`] also through mean and variance. Kept for the backward pass: x
+/// and two numbers per channel.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where a parameter or statistic is not (C), or a batch has fewer than two rows.
+/// [`Error::Shape`](crate::Error::Shape) if a parameter or statistic is not (C), or a batch has fewer than two rows;
+/// [`Error::DType`](crate::Error::DType).
 pub fn batch_norm(
     x: &Tensor,
     weight: &Tensor,
@@ -124,7 +183,7 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     let (mean, variance) = match statistics {
         Statistics::Batch { running_mean, running_var } => {
             let rows = x.elem_count() / channels.max(1);
-            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, since a batch of one has no variance".into())?;
+            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, because one row has no variance".into())?;
             (running_mean.as_tensor(), running_var.as_tensor())
         }
         Statistics::Running { mean, variance } => (mean, variance),
@@ -135,7 +194,7 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     Ok(())
 }
 
-/// Moves a running statistic towards that of the batch.
+/// Moves a running statistic towards the statistic of the batch.
 fn update(running: &Var, batch: &Tensor) -> Result<()> {
     let batch = batch.detach().to_dtype(running.dtype())?;
     Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
@@ -153,7 +212,7 @@ fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let (storage, layout) = x.storage_and_layout();
     let (origin, sums) = with_float!(x.dtype(), T => {
         let x = values::<T>(&storage, layout)?;
-        // Sums of distances from the first row do not cancel as those of the values themselves would.
+        // Sums of differences from the first row do not cancel as sums of the values themselves would.
         let origin = &x[..channels];
         let parts = reduce_tasks([x], task_of_rows(channels), |[x]| {
             let mut sums = vec![0f64; 2 * channels];
@@ -169,7 +228,7 @@ fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     Ok((mean, variance))
 }
 
-/// The sums of all tasks, added in their order.
+/// The sum over all tasks, added in order.
 fn total(parts: Vec<Vec<f64>>) -> Vec<f64> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_default();

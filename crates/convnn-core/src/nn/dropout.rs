@@ -5,10 +5,77 @@ use crate::kernel::float::Float;
 use crate::kernel::op::{Backward, Gradient, Input, Op, apply1, apply2};
 use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
-use crate::{Error, Generator, Result, error::ensure_shape};
+use crate::{Error, Generator, Pass, Result, error::ensure_shape};
 use candle_core::{Shape, Tensor};
+use candle_nn::{Module, VarBuilder};
 use rand_core::Rng;
 use std::mem::MaybeUninit;
+
+/// [`dropout`] in training, the identity in evaluation.
+///
+/// The masks come from the stream named by the path of the layer, so two layers never share a mask.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    p: f64,
+    path: String,
+}
+
+impl Dropout {
+    /// Dropout with probability `p`. It has no parameters; `vb` gives the path.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ p ≤ 1.
+    pub fn new(p: f64, vb: &VarBuilder<'_>) -> Result<Self> {
+        Self::with_path(p, vb.prefix())
+    }
+
+    /// Dropout with probability `p` for the layer at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_path(p: f64, path: impl Into<String>) -> Result<Self> {
+        let path = path.into();
+        check_probability(p, if path.is_empty() { "dropout" } else { &path })?;
+        Ok(Self { p, path })
+    }
+
+    /// The mask of a forward pass, for ops with dropout built in; `None` in evaluation or if p is 0.
+    ///
+    /// # Errors
+    /// None beyond those of the constructors.
+    pub fn mask(&self, pass: &Pass) -> Result<Option<DropoutMask>> {
+        if !pass.is_training() || self.p == 0.0 {
+            return Ok(None);
+        }
+        DropoutMask::draw(self.p, &mut pass.generator("dropout", &self.path)).map(Some)
+    }
+
+    /// [`dropout`] if `pass` is a training pass, otherwise `x` itself.
+    ///
+    /// # Errors
+    /// [`Error::DType`].
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        match self.mask(pass)? {
+            Some(mask) => mask.drop_out(x),
+            None => Ok(x.clone()),
+        }
+    }
+}
+
+/// In evaluation: the identity.
+impl Module for Dropout {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(x.clone())
+    }
+}
+
+fn check_probability(p: f64, layer: &str) -> Result<()> {
+    if (0.0..=1.0).contains(&p) {
+        return Ok(());
+    }
+    let expected = "a probability from 0 to 1".into();
+    Err(Error::Option { layer: layer.to_owned(), option: "p", found: p.to_string(), expected })
+}
 
 /// Zeroes each element with probability `p` and multiplies the others by 1/(1−p). For training only.
 ///
@@ -24,8 +91,7 @@ use std::mem::MaybeUninit;
 /// # Errors
 /// [`Error::Option`] unless 0 ≤ p ≤ 1; [`Error::DType`].
 pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
-    let mask = DropoutMask::draw(p, generator)?;
-    if x.device().is_cpu() { apply1(mask, x) } else { mask.apply_reference(x) }
+    DropoutMask::draw(p, generator)?.drop_out(x)
 }
 
 /// [`dropout`] in tensor operations, with the same mask for the same state of the generator.
@@ -77,20 +143,18 @@ impl DropoutMask {
     /// # Errors
     /// [`Error::Option`] unless 0 ≤ p ≤ 1.
     pub fn draw(p: f64, generator: &mut Generator) -> Result<Self> {
-        if !(0.0..=1.0).contains(&p) {
-            return Err(Error::Option {
-                layer: "dropout".into(),
-                option: "p",
-                found: p.to_string(),
-                expected: "a probability from 0 to 1".into(),
-            });
-        }
+        check_probability(p, "dropout")?;
         let seed = generator.next_u64();
         Ok(Self {
             keys: [seed as u32, (seed >> 32) as u32],
             bound: ((1.0 - p) * 4_294_967_296.0).round() as u64,
             scale: if p < 1.0 { 1.0 / (1.0 - p) } else { 0.0 },
         })
+    }
+
+    /// [`dropout`] with this mask.
+    fn drop_out(self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() { apply1(self, x) } else { self.apply_reference(x) }
     }
 
     /// The keys of the elements from index `start` on; the low 32 bits of the index enter in the hash itself.

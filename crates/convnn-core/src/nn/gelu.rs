@@ -8,7 +8,18 @@ use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
 use crate::nn::dropout::DropoutMask;
 use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::{f64::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
+
+/// [`gelu`] as a module, without dropout.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gelu;
+
+impl Module for Gelu {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(gelu(x, None)?)
+    }
+}
 
 /// 1/√(2π).
 const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;

@@ -9,7 +9,34 @@ use crate::kernel::parallel::{map_tasks, task_of_rows};
 use crate::kernel::simd::{kernel, sum_of, sums_of};
 use crate::{Result, error::ensure_shape};
 use candle_core::{D, Shape, Tensor};
+use candle_nn::{Module, VarBuilder, init};
 use std::mem::MaybeUninit;
+
+/// Layer normalization of the last axis: (…, D) to (…, D) by [`layer_norm`].
+///
+/// Parameters: `weight` (D), initially 1, and `bias` (D), initially 0.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// A layer over D = `width`.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(width: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints(width, "weight", init::ONE)?;
+        Ok(Self { weight, bias: vb.get_with_hints(width, "bias", init::ZERO)? })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(layer_norm(x, &self.weight, &self.bias)?)
+    }
+}
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;

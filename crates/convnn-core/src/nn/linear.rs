@@ -3,8 +3,104 @@
 use crate::kernel::float::Float;
 use crate::kernel::matrix::{Matrix, column_sums, product};
 use crate::kernel::op::{Backward, Gradient, Input, Op, apply2, apply3};
+use crate::nn::repeated_linear::repeated_linear;
 use crate::{Result, error::ensure_shape};
 use candle_core::{D, Shape, Tensor};
+use candle_nn::{Init, Module, VarBuilder};
+
+/// A linear layer: (…, I) to (…, O) by [`linear`].
+///
+/// Parameters: `weight` (O, I) and, unless left out, `bias` (O), with PyTorch's default initial values, uniform in ±1/√I.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer with a bias.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(in_features: usize, out_features: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Self::with_gain(in_features, out_features, 1.0, vb)
+    }
+
+    /// As [`Self::new`], with initial values `gain` times as large.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_gain(in_features: usize, out_features: usize, gain: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        let init = uniform(in_features, gain);
+        let weight = vb.get_with_hints((out_features, in_features), "weight", init)?;
+        Ok(Self { weight, bias: Some(vb.get_with_hints(out_features, "bias", init)?) })
+    }
+
+    /// A layer without a bias.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_bias(in_features: usize, out_features: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints((out_features, in_features), "weight", uniform(in_features, 1.0))?;
+        Ok(Self { weight, bias: None })
+    }
+
+    /// A layer of existing tensors: `weight` (O, I) and `bias` (O).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape).
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        ensure_shape(weight.rank() == 2, "linear", "weight", &weight, || "(O, I)".into())?;
+        if let Some(bias) = &bias {
+            let outputs = weight.dims()[0];
+            ensure_shape(bias.dims() == [outputs], "linear", "bias", bias, || format!("({outputs})"))?;
+        }
+        Ok(Self { weight, bias })
+    }
+
+    /// (O, I).
+    pub const fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (O), if the layer has one.
+    pub const fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The layer for the `i`-th of `parts` equal shares of the outputs.
+    ///
+    /// Slicing the weight is cheaper than slicing the output, whose gradients would have to be put together again.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) unless there are `parts` equal shares and an `i`-th among them.
+    pub fn part(&self, i: usize, parts: usize) -> Result<Self> {
+        let outputs = self.weight.dim(0)?;
+        let fits = i < parts && outputs.is_multiple_of(parts);
+        ensure_shape(fits, "linear", "weight", &self.weight, || format!("part {i} of {parts} equal parts of O"))?;
+        let share = |t: &Tensor| t.narrow(0, i * (outputs / parts), outputs / parts);
+        Ok(Self { weight: share(&self.weight)?, bias: self.bias.as_ref().map(share).transpose()? })
+    }
+
+    /// The layer applied to `repeats` copies of each input, side by side; see [`repeated_linear`].
+    ///
+    /// # Errors
+    /// As [`repeated_linear`].
+    pub fn forward_repeated(&self, x: &Tensor, repeats: usize) -> Result<Tensor> {
+        repeated_linear(x, &self.weight, self.bias.as_ref(), repeats)
+    }
+}
+
+fn uniform(in_features: usize, gain: f64) -> Init {
+    let bound = gain / (in_features.max(1) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(linear(x, &self.weight, self.bias.as_ref())?)
+    }
+}
 
 /// x · weightᵀ + bias.
 ///

@@ -9,7 +9,21 @@ use crate::kernel::parallel::{TASK, fill_tasks};
 use crate::kernel::simd::kernel;
 use crate::{Grid, Result, error::ensure_shape};
 use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
+
+/// 2×2 max pooling of feature maps with stride 2: (B, C, H, W) to (B, C, ⌊H/2⌋, ⌊W/2⌋) by [`max_pool_2x2`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MaxPool2d;
+
+impl Module for MaxPool2d {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        ensure_shape(x.rank() == 4, "max_pool_2x2", "x", x, || "(B, C, H, W)".into())?;
+        let (batch, channels, height, width) = x.dims4()?;
+        let (y, half) = max_pool_2x2(&x.flatten_from(2)?.t()?, Grid::new(height, width))?;
+        y.t()?.reshape((batch, channels, half.height, half.width))
+    }
+}
 
 /// The largest value of each 2×2 window, with stride 2; an odd last row or column is ignored.
 ///

@@ -9,7 +9,18 @@ use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
 use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
+
+/// [`relu`] as a module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relu;
+
+impl Module for Relu {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(relu(x)?)
+    }
+}
 
 /// max(x, 0); NaN stays NaN.
 ///

@@ -9,7 +9,18 @@ use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{map_tasks, task_of_rows};
 use crate::kernel::simd::{LANES, kernel, sum_of};
 use candle_core::{D, Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
+
+/// [`softmax`] over the last axis as a module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Softmax;
+
+impl Module for Softmax {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(softmax(x)?)
+    }
+}
 
 /// Rows whose exponentials are computed in one go, so that odd row lengths cost vector code one remainder in eight rows.
 const GROUP: usize = 8;
