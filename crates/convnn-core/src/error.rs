@@ -54,16 +54,16 @@ pub enum Error {
         /// What the layer takes.
         expected: String,
     },
-    /// A tensor has the wrong type.
-    #[error("{op}: `{tensor}` is {found}; expected {expected}")]
+    /// A tensor has the wrong dtype.
+    #[error("{op}: `{tensor}` has dtype {found:?}; expected {expected}")]
     DType {
         /// The operation or layer.
-        op: String,
+        op: &'static str,
         /// The argument.
         tensor: &'static str,
-        /// The type found.
-        found: &'static str,
-        /// The types accepted.
+        /// The dtype found.
+        found: candle_core::DType,
+        /// The dtypes expected.
         expected: String,
     },
     /// A parameter is asked for twice with different shapes.
@@ -105,15 +105,15 @@ pub(crate) fn ensure_shape(
 }
 
 /// Fails with [`Error::DType`] unless all tensors are of one floating-point type.
-pub(crate) fn ensure_dtype(op: &str, tensors: &[(&'static str, &candle_core::Tensor)]) -> Result<()> {
+pub(crate) fn ensure_dtype(op: &'static str, tensors: &[(&'static str, &candle_core::Tensor)]) -> Result<()> {
     let Some((first_name, first)) = tensors.first() else { return Ok(()) };
     for (tensor, found) in tensors {
         let expected = match found.dtype().is_float() {
             false => "a floating-point type; convert with `to_dtype`".to_owned(),
             true if found.dtype() == first.dtype() => continue,
-            true => format!("{}, as `{first_name}`", first.dtype().as_str()),
+            true => format!("{:?}, the dtype of `{first_name}`", first.dtype()),
         };
-        return Err(Error::DType { op: op.to_owned(), tensor, found: found.dtype().as_str(), expected });
+        return Err(Error::DType { op, tensor, found: found.dtype(), expected });
     }
     Ok(())
 }

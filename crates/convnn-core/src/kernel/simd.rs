@@ -59,7 +59,7 @@ macro_rules! kernel {
         ) $(-> $output:ty)? $body:block
     ) => {
         $(#[$attribute])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(unsafe_code, clippy::too_many_arguments)]
         $visibility fn $name<$T: $crate::kernel::float::Float $(, const $N: usize)* $(, $M: $bound)?>(
             $($argument: $type),*
         ) $(-> $output)? {

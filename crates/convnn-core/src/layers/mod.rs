@@ -13,6 +13,8 @@
 //! layer chooses, and `forward_with` aggregates others.
 
 mod branching;
+mod conv1d;
+mod conv2d;
 mod conv_nn_1d;
 mod conv_nn_2d;
 mod conv_nn_2d_attention;
@@ -29,6 +31,9 @@ pub use conv_nn_1d::{ConvNn1d, ConvNn1dConfig};
 pub use conv_nn_2d::{ConvNn2d, ConvNn2dConfig};
 pub use conv_nn_2d_attention::{ConvNn2dAttention, ConvNn2dAttentionConfig};
 pub use conv_nn_attention::{ConvNnAttention, ConvNnAttentionConfig};
+pub use conv1d::Conv1d;
+pub use conv2d::Conv2d;
+
 pub use exact::AttentionWeights;
 
 use crate::random::fan_in_uniform;

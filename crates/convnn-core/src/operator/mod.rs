@@ -12,34 +12,27 @@
 //! | aggregate | [`aggregate()`] | values, neighbors and ρ to tokens, by a kernel with a weight for each rank ([`Weights`]) |
 //!
 //! Tokens are rows: (B, N, C) contiguous.
-#![allow(unsafe_code)]
 
-mod aggregate;
+pub(crate) mod aggregate;
 mod blend;
 pub(crate) mod canvas;
 mod modulate;
 mod neighbors;
 mod options;
 mod positions;
-mod score;
+pub(crate) mod score;
 pub(crate) mod search;
-mod select;
+pub(crate) mod select;
 pub(crate) mod similarity;
 mod stencil;
 
 pub use aggregate::{Weights, aggregate, aggregate_branches};
-#[doc(hidden)]
-pub use aggregate::{aggregate_branches_reference, aggregate_reference};
 pub(crate) use blend::Blend;
 pub use modulate::{Rho, modulate};
 pub use neighbors::Neighbors;
 pub use options::{Candidates, Compare, Kernel, Modulation, Shuffle, Values};
-#[doc(hidden)]
-pub use score::score_reference;
 pub use score::{Score, score};
 pub(crate) use score::{own_among_all, own_in_sample, score_with_own};
-#[doc(hidden)]
-pub use select::select_reference;
 pub use select::{CandidateRows, Selection, select};
 pub use similarity::Similarity;
 pub use stencil::{convolution, stencil};

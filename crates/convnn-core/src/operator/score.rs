@@ -7,12 +7,11 @@ use super::similarity::{Metric, Pair, RootedEuclidean, with_metric};
 use super::{Neighbors, Similarity};
 use crate::Result;
 use crate::error::{ensure_dtype, ensure_shape};
-use crate::kernel::backward::deliver;
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply2};
 use crate::kernel::parallel::fill_groups;
 use crate::kernel::simd::kernel;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, WithDType};
+use candle_core::{Shape, Tensor};
 use rayon::prelude::*;
 
 /// The score of a pair of tokens, as modulation takes it.
@@ -63,11 +62,10 @@ macro_rules! with_pair {
 /// [`Error::Shape`](crate::Error::Shape), [`Error::DType`](crate::Error::DType), or neighbors of another pool.
 pub fn score(queries: &Tensor, pool: &Tensor, neighbors: &Neighbors, score: Score) -> Result<Tensor> {
     check(queries, pool, neighbors)?;
-    if !has_kernel(queries) {
+    if !queries.device().is_cpu() {
         return score_reference(queries, pool, neighbors, score);
     }
-    let op = Scores { score, neighbors: neighbors.clone() };
-    Ok(queries.contiguous()?.apply_op2(&pool.contiguous()?, op)?)
+    apply2(Scores { score, neighbors: neighbors.clone() }, queries, pool)
 }
 
 /// The score of a token with itself among all candidates, in `conv_nn_2d_attention`.
@@ -121,62 +119,38 @@ struct Scores {
     neighbors: Neighbors,
 }
 
-impl CustomOp2 for Scores {
-    fn name(&self) -> &'static str {
-        "score"
+impl Op<2> for Scores {
+    const NAME: &'static str = "score";
+    const INPUTS: [&'static str; 2] = ["queries", "pool"];
+
+    fn forward<T: Float>(&self, [q, p]: [Input<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
+        let ([b, n, d], m, k) = (sizes(q.dims), p.dims[1], self.neighbors.count());
+        let (index, factor) = (self.neighbors.values()?, T::narrow(self.score.factor));
+        let mut out = vec![T::ZERO; b * n * k];
+        out.par_chunks_mut((n * k).max(1)).enumerate().for_each(|(i, out)| {
+            let (q, p) = (&q.values[i * n * d..][..n * d], &p.values[i * m * d..][..m * d]);
+            with_pair!(self.score, P => scores::<T, P>(q, p, image(&index, i, n * k), d, k, factor, out));
+        });
+        Ok((out, Shape::from((b, n, k))))
     }
 
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        p: &CpuStorage,
-        p_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, n, d) = q_layout.shape().dims3()?;
-        let (m, k) = (p_layout.dims()[1], self.neighbors.count());
-        let index = self.neighbors.values()?;
-        with_float!(q.dtype(), T => {
-            let (q, p) = (cpu_values::<T>(q, q_layout)?, cpu_values::<T>(p, p_layout)?);
-            let mut out = vec![T::ZERO; b * n * k];
-            out.par_chunks_mut((n * k).max(1)).enumerate().for_each(|(i, out)| {
-                let index = image(&index, i, n * k);
-                let (q, p) = (&q[i * n * d..][..n * d], &p[i * m * d..][..m * d]);
-                with_pair!(self.score, P => scores::<T, P>(q, p, index, d, k, T::narrow(self.score.factor), out));
-            });
-            Ok((T::to_cpu_storage_owned(out), Shape::from((b, n, k))))
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 2>) -> Result<[Gradient<T>; 2]> {
+        let [q, p] = pass.inputs;
+        let ([b, n, d], m, k) = (sizes(q.dims), p.dims[1], self.neighbors.count());
+        let (index, factor) = (self.neighbors.values()?, T::narrow(self.score.factor));
+        let (mut dq, mut dp) = (vec![T::ZERO; b * n * d], vec![T::ZERO; b * m * d]);
+        fill_groups([(&mut dq, n * d), (&mut dp, m * d)], |i, [dq, dp]| {
+            let (q, p) = (&q.values[i * n * d..][..n * d], &p.values[i * m * d..][..m * d]);
+            let (g, index) = (&pass.gradient[i * n * k..][..n * k], image(&index, i, n * k));
+            with_pair!(self.score, P => score_gradients::<T, P>(q, p, index, g, d, k, factor, dq, dp));
+        });
+        Ok([Gradient::Values(dq), Gradient::Values(dp)])
     }
+}
 
-    fn bwd(
-        &self,
-        queries: &Tensor,
-        pool: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (b, n, d) = queries.dims3()?;
-        let (m, k) = (pool.dim(1)?, self.neighbors.count());
-        let index = self.neighbors.values()?;
-        let grad = grad.contiguous()?;
-        let (q, q_layout) = queries.storage_and_layout();
-        let (p, p_layout) = pool.storage_and_layout();
-        let (g, g_layout) = grad.storage_and_layout();
-        let (dq, dp) = with_float!(queries.dtype(), T => {
-            let (q, p) = (values::<T>(&q, q_layout)?, values::<T>(&p, p_layout)?);
-            let g = values::<T>(&g, g_layout)?;
-            let (mut dq, mut dp) = (vec![T::ZERO; b * n * d], vec![T::ZERO; b * m * d]);
-            fill_groups([(&mut dq, n * d), (&mut dp, m * d)], |i, [dq, dp]| {
-                let (q, p) = (&q[i * n * d..][..n * d], &p[i * m * d..][..m * d]);
-                let (g, index) = (&g[i * n * k..][..n * k], image(&index, i, n * k));
-                let factor = T::narrow(self.score.factor);
-                with_pair!(self.score, P => score_gradients::<T, P>(q, p, index, g, d, k, factor, dq, dp));
-            });
-            let device = queries.device();
-            Ok((Tensor::from_vec(dq, (b, n, d), device)?, Tensor::from_vec(dp, (b, m, d), device)?))
-        })?;
-        Ok((deliver(queries, dq), deliver(pool, dp)))
-    }
+/// B, N, D
+fn sizes(dims: &[usize]) -> [usize; 3] {
+    [dims[0], dims[1], dims[2]]
 }
 
 /// The index of one image, which may be that of all.

@@ -3,18 +3,13 @@
 //! The branches write the columns of one output and add to one gradient of the values, so that nothing is concatenated
 //! or added up between them.
 
-use super::kernels;
-use super::{aggregate_reference, check, outputs};
+use super::{aggregate_reference, check, kernels, outputs};
 use crate::Result;
 use crate::error::ensure_shape;
-use crate::kernel::backward::deliver;
-use crate::kernel::float::cpu_values;
-use crate::kernel::float::has_kernel;
-use crate::kernel::float::values;
-use crate::kernel::float::with_float;
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3};
 use crate::operator::{Neighbors, Rho, Weights};
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, WithDType};
+use candle_core::{Shape, Tensor};
 
 /// Aggregates the same values by two choices of neighbors, each with its standard kernel; the outputs lie side by side.
 ///
@@ -37,12 +32,12 @@ pub fn aggregate_branches(values: &Tensor, branches: [(&Neighbors, &Tensor); 2])
     ensure_shape(sizes[0][1] == sizes[1][1], "aggregate_branches", "neighbors", branches[1].0.index(), || {
         format!("{} tokens, as the first branch", sizes[0][1])
     })?;
-    if !has_kernel(values) {
+    if !values.device().is_cpu() {
         return aggregate_branches_reference(values, branches);
     }
     let [(first, first_weight), (second, second_weight)] = branches;
     let op = AggregateBranches { neighbors: [first.clone(), second.clone()], sizes, widths };
-    Ok(values.contiguous()?.apply_op3(&first_weight.contiguous()?, &second_weight.contiguous()?, op)?)
+    apply3(op, values, first_weight, second_weight)
 }
 
 /// The plain form of [`aggregate_branches`]: one aggregation after the other, concatenated.
@@ -68,70 +63,36 @@ impl AggregateBranches {
     }
 }
 
-impl CustomOp3 for AggregateBranches {
-    fn name(&self) -> &'static str {
-        "aggregate_branches"
-    }
+impl Op<3> for AggregateBranches {
+    const NAME: &'static str = "aggregate_branches";
+    const INPUTS: [&'static str; 3] = ["values", "first weight", "second weight"];
 
-    fn cpu_fwd(
-        &self,
-        v: &CpuStorage,
-        v_layout: &Layout,
-        first: &CpuStorage,
-        first_layout: &Layout,
-        second: &CpuStorage,
-        second_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn forward<T: Float>(&self, [values, first, second]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
         let [b, n, ..] = self.sizes[0];
         let index = [self.neighbors[0].values()?, self.neighbors[1].values()?];
-        with_float!(v.dtype(), T => {
-            let v = cpu_values::<T>(v, v_layout)?;
-            let branches = [
-                self.branch(0, v, &index[0], cpu_values(first, first_layout)?),
-                self.branch(1, v, &index[1], cpu_values(second, second_layout)?),
-            ];
-            let y = kernels::standard(&branches, None);
-            Ok((T::to_cpu_storage_owned(y), Shape::from((b, n, self.widths[0] + self.widths[1]))))
-        })
+        let branches = [
+            self.branch(0, values.values, &index[0], first.values),
+            self.branch(1, values.values, &index[1], second.values),
+        ];
+        Ok((kernels::standard(&branches, None), Shape::from((b, n, self.widths[0] + self.widths[1]))))
     }
 
-    /// As [`aggregate`](crate::operator::aggregate()), each branch with its columns of dy.
-    fn bwd(
-        &self,
-        v: &Tensor,
-        first: &Tensor,
-        second: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    /// As [`aggregate`](super::aggregate()), each branch with its columns of dy.
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let ([values, first, second], dy) = (pass.inputs, pass.gradient);
         let index = [self.neighbors[0].values()?, self.neighbors[1].values()?];
-        let grad = grad.contiguous()?;
-        let (v_storage, v_layout) = v.storage_and_layout();
-        let (first_storage, first_layout) = first.storage_and_layout();
-        let (second_storage, second_layout) = second.storage_and_layout();
-        let (g_storage, g_layout) = grad.storage_and_layout();
-        with_float!(v.dtype(), T => {
-            let (x, g) = (values::<T>(&v_storage, v_layout)?, values::<T>(&g_storage, g_layout)?);
-            let branches = [
-                self.branch(0, x, &index[0], values(&first_storage, first_layout)?),
-                self.branch(1, x, &index[1], values(&second_storage, second_layout)?),
-            ];
-            let columns: usize = self.widths.iter().sum();
-            let weight_gradient = |i: usize, like: &Tensor| {
-                let start = if i == 0 { 0 } else { self.widths[0] };
-                let dw = kernels::standard_weight_gradient(&branches[i].task, g, columns, start, self.widths[i]);
-                Tensor::from_vec(dw, like.shape(), like.device())
-            };
-            let (dfirst, dsecond) = (weight_gradient(0, first)?, weight_gradient(1, second)?);
-            let dv = match v.track_op() {
-                true => {
-                    let (dv, _) = kernels::standard_input_gradients(&branches, g);
-                    deliver(v, Tensor::from_vec(dv, v.shape(), v.device())?)
-                }
-                false => None,
-            };
-            Ok((dv, deliver(first, dfirst), deliver(second, dsecond)))
-        })
+        let branches = [
+            self.branch(0, values.values, &index[0], first.values),
+            self.branch(1, values.values, &index[1], second.values),
+        ];
+        let columns: usize = self.widths.iter().sum();
+        let weight_gradient = |i: usize| {
+            let start = if i == 0 { 0 } else { self.widths[0] };
+            kernels::standard_weight_gradient(&branches[i].task, dy, columns, start, self.widths[i])
+        };
+        let (dfirst, dsecond) = (weight_gradient(0), weight_gradient(1));
+        let dv = Gradient::when(pass.wanted[0], || kernels::standard_input_gradients(&branches, dy).0);
+        Ok([dv, Gradient::Values(dfirst), Gradient::Values(dsecond)])
     }
 }
 

@@ -2,20 +2,18 @@
 //!
 //! Convolution is the same operation with a fixed table of neighbors, [`stencil`](super::stencil()).
 
-mod branches;
+pub(crate) mod branches;
 mod kernels;
 
 use super::{Kernel, Neighbors, Rho};
 use crate::Result;
 use crate::error::{ensure_dtype, ensure_shape};
-use crate::kernel::backward::deliver;
-use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
 use crate::kernel::matrix::column_sums;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3};
 use crate::nn::linear;
 pub use branches::aggregate_branches;
-pub use branches::aggregate_branches_reference;
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, WithDType};
+use candle_core::{Shape, Tensor};
 
 /// The weights of the kernel that aggregates, those of rank j for the j-th neighbor; see [`Kernel`].
 #[derive(Clone, Debug)]
@@ -114,7 +112,7 @@ fn run(
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if !has_kernel(values) {
+    if !values.device().is_cpu() {
         let weights = match form {
             Form::Standard { .. } => Weights::Standard(weight.clone()),
             Form::Depthwise => Weights::Depthwise(weight.clone()),
@@ -123,14 +121,14 @@ fn run(
     }
     // An op has three arguments: the third is ρ or the bias. With both, the bias is added afterwards.
     let (third, role, bias) = match (rho, bias) {
-        (Rho::Weights(rho), bias) => (rho.contiguous()?, Role::Rho, bias),
-        (Rho::One, Some(bias)) => (bias.contiguous()?, Role::Bias, None),
+        (Rho::Weights(rho), bias) => (rho.clone(), Role::Rho, bias),
+        (Rho::One, Some(bias)) => (bias.clone(), Role::Bias, None),
         (Rho::One, None) => (Tensor::zeros(1, values.dtype(), values.device())?, Role::Nothing, None),
     };
     let (b, m, c) = values.dims3()?;
     let sizes = [b, neighbors.tokens(), m, c, neighbors.count()];
     let op = Aggregate { form, role, neighbors: neighbors.clone(), sizes };
-    let y = values.contiguous()?.apply_op3(&weight.contiguous()?, &third, op)?;
+    let y = apply3(op, values, weight, &third)?;
     match bias {
         None => Ok(y),
         Some(bias) => Ok(y.broadcast_add(bias)?),
@@ -194,101 +192,63 @@ struct Aggregate {
     sizes: [usize; 5],
 }
 
-impl CustomOp3 for Aggregate {
-    fn name(&self) -> &'static str {
-        "aggregate"
+impl Aggregate {
+    fn task<'a, T>(&self, values: &'a [T], index: &'a [u32], third: &'a [T]) -> kernels::Task<'a, T> {
+        kernels::Task { values, index, rho: (self.role == Role::Rho).then_some(third), sizes: self.sizes }
     }
+}
 
-    fn cpu_fwd(
-        &self,
-        v: &CpuStorage,
-        v_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
-        third: &CpuStorage,
-        third_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let [b, n, m, c, k] = self.sizes;
+impl Op<3> for Aggregate {
+    const NAME: &'static str = "aggregate";
+    const INPUTS: [&'static str; 3] = ["values", "weight", "ρ or bias"];
+
+    fn forward<T: Float>(&self, [values, weight, third]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        let [b, n, _, c, _] = self.sizes;
         let index = self.neighbors.values()?;
-        with_float!(v.dtype(), T => {
-            let (v, w) = (cpu_values::<T>(v, v_layout)?, cpu_values::<T>(w, w_layout)?);
-            let third = cpu_values::<T>(third, third_layout)?;
-            let task = kernels::Task {
-                values: v,
-                index: &index,
-                rho: (self.role == Role::Rho).then_some(third),
-                sizes: [b, n, m, c, k],
-            };
-            let bias = (self.role == Role::Bias).then_some(third);
-            Ok(match self.form {
-                Form::Standard { outputs } => {
-                    let branch = kernels::Branch { task, weight: w, outputs };
-                    (T::to_cpu_storage_owned(kernels::standard(&[branch], bias)), Shape::from((b, n, outputs)))
-                }
-                Form::Depthwise => {
-                    (T::to_cpu_storage_owned(kernels::depthwise(&task, w, bias)), Shape::from((b, n, c)))
-                }
-            })
+        let task = self.task(values.values, &index, third.values);
+        let bias = (self.role == Role::Bias).then_some(third.values);
+        Ok(match self.form {
+            Form::Standard { outputs } => {
+                let branch = kernels::Branch { task, weight: weight.values, outputs };
+                (kernels::standard(&[branch], bias), Shape::from((b, n, outputs)))
+            }
+            Form::Depthwise => (kernels::depthwise(&task, weight.values, bias), Shape::from((b, n, c))),
         })
     }
 
     /// With u_ij = ρ_ij v_idx(i,j): du_ij = W_jᵀ dy_i; dW_j = Σ_i dy_i u_ijᵀ; dv_idx(i,j) += ρ_ij du_ij;
     /// dρ_ij = du_ij · v_idx(i,j); dbias = Σ_i dy_i.
-    fn bwd(
-        &self,
-        v: &Tensor,
-        w: &Tensor,
-        third: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let ([values, weight, third], dy) = (pass.inputs, pass.gradient);
         let index = self.neighbors.values()?;
-        let grad = grad.contiguous()?;
-        let device = v.device();
-        let (v_storage, v_layout) = v.storage_and_layout();
-        let (w_storage, w_layout) = w.storage_and_layout();
-        let (third_storage, third_layout) = third.storage_and_layout();
-        let (g_storage, g_layout) = grad.storage_and_layout();
-        let (dv, dw, dthird) = with_float!(v.dtype(), T => {
-            let third_values = values::<T>(&third_storage, third_layout)?;
-            let task = kernels::Task {
-                values: values::<T>(&v_storage, v_layout)?,
-                index: &index,
-                rho: (self.role == Role::Rho).then_some(third_values),
-                sizes: self.sizes,
-            };
-            let g = values::<T>(&g_storage, g_layout)?;
-            let w_values = values::<T>(&w_storage, w_layout)?;
-            // Images at the entry of a network need no gradient, and theirs would be the most expensive one.
-            let inputs = v.track_op() || self.role == Role::Rho;
-            let (dv, dw, drho) = match self.form {
-                Form::Standard { outputs } => {
-                    let dw = kernels::standard_weight_gradient(&task, g, outputs, 0, outputs);
-                    let branch = kernels::Branch { task, weight: w_values, outputs };
-                    let (dv, drho) = match inputs {
-                        true => Some(kernels::standard_input_gradients(&[branch], g)).unzip(),
-                        false => (None, None),
-                    };
-                    (dv, dw, drho.flatten())
-                }
-                Form::Depthwise => {
-                    let gradients = kernels::depthwise_gradients(&task, w_values, g);
-                    (Some(gradients.values), gradients.weight, gradients.rho)
-                }
-            };
-            let dthird = match self.role {
-                Role::Rho => drho,
-                Role::Bias => Some(column_sums(g, third.elem_count())),
-                Role::Nothing => None,
-            };
-            let tensor = |values: Option<Vec<T>>, like: &Tensor| {
-                values.map(|values| Tensor::from_vec(values, like.shape(), device)).transpose()
-            };
-            Ok((tensor(dv, v)?, tensor(Some(dw), w)?, tensor(dthird, third)?))
-        })?;
-        let dv = dv.filter(|_| v.track_op());
-        let deliver = |argument: &Tensor, gradient: Option<Tensor>| gradient.and_then(|g| deliver(argument, g));
-        Ok((deliver(v, dv), deliver(w, dw), deliver(third, dthird)))
+        let task = self.task(values.values, &index, third.values);
+        // Images at the entry of a network need no gradient, and theirs would be the most expensive one.
+        let inputs = pass.wanted[0] || self.role == Role::Rho;
+        let (dv, dw, drho) = match self.form {
+            Form::Standard { outputs } => {
+                let dw = kernels::standard_weight_gradient(&task, dy, outputs, 0, outputs);
+                let branch = kernels::Branch { task, weight: weight.values, outputs };
+                let (dv, drho) = match inputs {
+                    true => Some(kernels::standard_input_gradients(&[branch], dy)).unzip(),
+                    false => (None, None),
+                };
+                (dv, dw, drho.flatten())
+            }
+            Form::Depthwise => {
+                let gradients = kernels::depthwise_gradients(&task, weight.values, dy);
+                (Some(gradients.values), gradients.weight, gradients.rho)
+            }
+        };
+        let dthird = match self.role {
+            Role::Rho => drho,
+            Role::Bias => Some(column_sums(dy, third.values.len())),
+            Role::Nothing => None,
+        };
+        Ok([
+            dv.map_or(Gradient::None, Gradient::Values),
+            Gradient::Values(dw),
+            dthird.map_or(Gradient::None, Gradient::Values),
+        ])
     }
 }
 

@@ -454,9 +454,9 @@ mod tests {
         }
         let bytes = x.to_dtype(DType::U8).unwrap();
         let line = select(&bytes, &bytes, &selection).unwrap_err().to_string();
-        assert_eq!(line, "select: `queries` is u8; expected a floating-point type; convert with `to_dtype`");
+        assert_eq!(line, "select: `queries` has dtype U8; expected a floating-point type; convert with `to_dtype`");
         let line = select(&x, &x.to_dtype(DType::F64).unwrap(), &selection).unwrap_err().to_string();
-        assert_eq!(line, "select: `pool` is f64; expected f32, as `queries`");
+        assert_eq!(line, "select: `pool` has dtype F64; expected F32, the dtype of `queries`");
     }
 
     #[test]

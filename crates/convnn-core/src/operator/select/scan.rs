@@ -1,4 +1,5 @@
 //! The loops behind [`select`](super::select()): scores a block at a time, never the N×M matrix.
+#![allow(unsafe_code)]
 
 use super::super::similarity::Metric;
 use super::best::{Best, update};
