@@ -138,6 +138,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::report;
     use crate::run_folder::{Environment, Epoch, RunResult, Scores};
 
     fn experiments() -> Experiments {
@@ -163,7 +164,7 @@ mod tests {
                 seed: run.seed.into(),
                 epochs: run.epochs,
             },
-            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5 }],
+            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5, seconds: Some(1.0) }],
             environment: Environment {
                 convnn: "0".into(),
                 candle: "0".into(),
@@ -197,6 +198,30 @@ mod tests {
         keep(&records);
         let other = check(&experiments, folder.path()).unwrap_err().to_string();
         assert!(other.contains("is no longer a run of `smoke`"), "{other}");
+    }
+
+    #[test]
+    fn reports_do_not_need_published_numbers() {
+        let mut experiments = experiments();
+        for family in &mut experiments.families {
+            family.published = None;
+            family.rows.iter_mut().for_each(|row| row.published = None);
+        }
+        let records = records(&experiments);
+        let plan = Plan::new(&experiments, "smoke", None).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        report::write(&Summary::new(&plan, &records), out.path()).unwrap();
+        let read = |name| fs::read_to_string(out.path().join(name)).unwrap();
+        let [page, markdown, csv] = ["report.html", "report.md", "results.csv"].map(read);
+        let half = "| half and half (ratio 0.5) | 1 of 1 | 12.50 | 12.50 | 12.50 | 55.00 | 1,234 | 0.500 | 1.0 |";
+        assert!(markdown.contains(half), "{markdown}");
+        for text in [&page, &markdown] {
+            assert!(
+                !text.contains("Published:") && !text.contains("| published") && !text.contains(">published"),
+                "{text}"
+            );
+        }
+        assert_eq!(csv.lines().filter(|line| line.ends_with(",0.5,1.0,,,,,")).count(), 6, "{csv}");
     }
 
     #[test]

@@ -111,6 +111,9 @@ pub struct Epoch {
     pub train_loss: f64,
     /// Test top-1 accuracy in percent.
     pub test_top1: f64,
+    /// Seconds that our run took for it, training and evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 impl Record {

@@ -94,17 +94,25 @@ fn table(family: &FamilySummary) -> Markup {
 }
 
 fn claims(family: &FamilySummary) -> Markup {
+    let is_published = family.family.published.is_some();
     html! {
         h3 { "Claims" }
         div.scroll {
             table.claims {
-                thead { tr { th { "claim" } th.published { "published" } th { "here" } th { "why" } } }
+                thead {
+                    tr {
+                        th { "claim" }
+                        @if is_published { th.published { "published" } }
+                        th { "here" }
+                        th { "why" }
+                    }
+                }
                 tbody {
                     @for (claim, found) in &family.verdicts {
                         @let (word, figures) = verdict(found);
                         tr {
                             td { (claim.text) }
-                            td.published { (published_difference(family, claim)) }
+                            @if is_published { td.published { (published_difference(family, claim)) } }
                             td { strong { (word) } }
                             td { (figures) }
                         }

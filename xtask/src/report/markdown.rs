@@ -32,12 +32,24 @@ fn section(family: &FamilySummary) -> String {
     }
     text += "\n";
     if !family.verdicts.is_empty() {
-        text += "\n| claim | published | here | |\n|---|---|---|---|\n";
+        text += &claims(family);
     }
+    text
+}
+
+fn claims(family: &FamilySummary) -> String {
+    let is_published = family.family.published.is_some();
+    let mut text = match is_published {
+        true => "\n| claim | published | here | |\n|---|---|---|---|\n".to_string(),
+        false => "\n| claim | here | |\n|---|---|---|\n".to_string(),
+    };
     for (claim, found) in &family.verdicts {
         let (word, figures) = verdict(found);
-        let published = published_difference(family, claim);
-        text += &format!("| {} | {published} | **{word}** | {figures} |\n", claim.text);
+        let mut cells = vec![claim.text.clone(), format!("**{word}**"), figures];
+        if is_published {
+            cells.insert(1, published_difference(family, claim));
+        }
+        text += &line(cells.into_iter());
     }
     text
 }

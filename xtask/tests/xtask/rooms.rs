@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{Names, Source, sources};
+use crate::source::{Names, Source, module, sources};
 
 /// The rooms that each room builds on, besides those that these build on.
 type Rooms = &'static [(&'static str, &'static [&'static str])];
@@ -22,26 +22,23 @@ const CORE: Rooms = &[
     ("testing", &["layers", "optim", "reference"]),
 ];
 
-/// `model, presets, weights, card ─▶ vgg, vit ─▶ layer, mixer`. Neither the architectures nor `layer` and `mixer` import each
-/// other. Rooms that are not listed are common ground: any room may import them, and they import only each other.
+/// `model, presets, weights, card, … ─▶ vgg, vit ─▶ layer, mixer`. Neither the architectures nor `layer` and `mixer` import
+/// each other. Rooms that are not listed are common ground: any room may import them, and they import only each other.
 const MODELS: Rooms = &[
     ("layer", &[]),
     ("mixer", &[]),
     ("vgg", &["layer", "mixer"]),
     ("vit", &["layer", "mixer"]),
-    ("model", &["vgg", "vit", "presets", "weights", "card"]),
-    ("presets", &["vgg", "vit", "model", "weights", "card"]),
-    ("weights", &["vgg", "vit", "model", "presets", "card"]),
-    ("card", &["vgg", "vit", "model", "presets", "weights"]),
+    ("model", TOP_OF_MODELS),
+    ("presets", TOP_OF_MODELS),
+    ("weights", TOP_OF_MODELS),
+    ("card", TOP_OF_MODELS),
+    ("golden", TOP_OF_MODELS),
+    ("exact", TOP_OF_MODELS),
 ];
 
-/// The module of a file: `src/a/b.rs` and `src/a/b/mod.rs` are both `a::b`.
-fn module(path: &str) -> Vec<String> {
-    let path = path.split_once("src/").map_or(path, |(_, path)| path);
-    let path = path.strip_suffix(".rs").unwrap_or(path);
-    let parts = path.split('/').filter(|part| !["lib", "main", "mod"].contains(part));
-    parts.map(str::to_string).collect()
-}
+/// What the rooms above the architectures may import: these, and each other.
+const TOP_OF_MODELS: &[&str] = &["vgg", "vit", "model", "presets", "weights", "card", "golden", "exact"];
 
 /// The rooms that `room` may import.
 fn allowed(room: &str, rooms: Rooms) -> BTreeSet<&'static str> {

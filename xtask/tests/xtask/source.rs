@@ -37,6 +37,14 @@ pub fn sources(folder: &str) -> Vec<Source> {
     sources
 }
 
+/// The module of a file: `src/a/b.rs` and `src/a/b/mod.rs` are both `a::b`.
+pub fn module(path: &str) -> Vec<String> {
+    let path = path.split_once("src/").map_or(path, |(_, path)| path);
+    let path = path.strip_suffix(".rs").unwrap_or(path);
+    let parts = path.split('/').filter(|part| !["lib", "main", "mod"].contains(part));
+    parts.map(str::to_string).collect()
+}
+
 /// The tokens of `text`: comments are gone, and documentation is in string literals.
 pub fn tokens(text: &str) -> Vec<TokenTree> {
     let stream: TokenStream = text.parse().unwrap();
