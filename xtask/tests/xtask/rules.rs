@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::source::{Names, Source, contains_word, module, root, sources, tokens};
 
-/// Which crates of this workspace each crate builds on, besides what these build on.
+/// The crates of this workspace that each crate may depend on.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("convnn-core", &[]),
     ("convnn-data", &[]),
@@ -58,7 +58,7 @@ fn dependencies_point_one_way() {
         let allowed = LAYERS.iter().find(|layer| layer.0 == name).unwrap().1;
         let used = list(&package["dependencies"]).iter().filter(|used| used["kind"] != "dev");
         let used: BTreeSet<&str> = used.map(|used| text(&used["name"])).filter(|name| names.contains(name)).collect();
-        assert!(used.iter().all(|name| allowed.contains(name)), "{name} builds on {used:?}");
+        assert!(used.iter().all(|name| allowed.contains(name)), "{name} depends on {used:?}; allowed: {allowed:?}");
     }
 }
 
