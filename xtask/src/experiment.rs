@@ -1,7 +1,7 @@
 //! Experiments as data: the files in `xtask/experiments`.
 //!
-//! A family (`NAME.toml`) says how each preset trains it and lists its rows and the claims that they decide. A row may name
-//! the published run to compare it with. `presets.toml` says what each preset is for.
+//! A family (`NAME.toml`) says how each preset trains it and lists its rows and the claims that they decide. A row may
+//! name the published run to compare it with. `presets.toml` says what each preset is for.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -141,8 +141,8 @@ pub struct Claim {
 }
 
 impl Experiments {
-    /// Reads all experiments in `folder`, and their published numbers in `paper`. Refuses references to a preset, row or
-    /// published number that does not exist.
+    /// Reads all experiments in `folder`, and their published numbers in `paper`. Refuses references to a preset, row
+    /// or published number that does not exist.
     pub fn read(folder: &Path, paper: &Path) -> Result<Self> {
         let presets_file = folder.join("presets.toml");
         let presets = read_toml(&presets_file)?;
@@ -211,19 +211,26 @@ mod tests {
     use super::*;
     use crate::workspace::data_folder;
 
-    /// The VGG family after replacing the first `from` by `to`.
-    fn read_edited(from: &str, to: &str) -> Result<Experiments> {
+    /// The experiments after `edit` was applied to the VGG family.
+    fn read_edited(edit: impl Fn(&str) -> String) -> Result<Experiments> {
         let copy = tempfile::tempdir().unwrap();
-        for name in ["presets.toml", "vgg_branch_ratio.toml"] {
-            let text = fs::read_to_string(data_folder("experiments").join(name)).unwrap();
-            fs::write(copy.path().join(name), text.replacen(from, to, 1)).unwrap();
-        }
+        let [presets, family] = ["presets.toml", "vgg_branch_ratio.toml"];
+        let read = |name| fs::read_to_string(data_folder("experiments").join(name)).unwrap();
+        fs::write(copy.path().join(presets), read(presets)).unwrap();
+        fs::write(copy.path().join(family), edit(&read(family))).unwrap();
         Experiments::read(copy.path(), &data_folder("paper"))
     }
 
+    /// `text` without the part from the first `start` to the next `end`.
+    fn without(text: &str, start: &str, end: &str) -> String {
+        let (before, rest) = text.split_once(start).unwrap();
+        let (_, after) = rest.split_once(end).unwrap();
+        format!("{before}{end}{after}")
+    }
+
     #[track_caller]
-    fn assert_refused(from: &str, to: &str, reason: &str) {
-        let error = read_edited(from, to).unwrap_err();
+    fn assert_refused(edit: impl Fn(&str) -> String, reason: &str) {
+        let error = read_edited(edit).unwrap_err();
         assert!(format!("{error:#}").contains(reason), "{error:#}");
     }
 
@@ -246,27 +253,26 @@ mod tests {
 
     #[test]
     fn a_row_needs_no_published_run() {
-        let reference = "
-[rows.published]
-top1 = 80.6543
-file = \"vgg_branch_ratio.csv\"
-row = { folder = \"BR_test_cos---\", dataset = \"cifar10\", similarity = \"Col\", aggregation = \"Col\", branch_ratio = \"0.0\" }
-curve = \"curve_vgg11_cifar10_branch_0000_colcol_cos.csv\"
-";
-        let experiments = read_edited(reference, "").unwrap();
+        let experiments = read_edited(|text| without(text, "[rows.published]", "[[rows]]")).unwrap();
         let published: Vec<bool> = experiments.families[0].rows.iter().map(|row| row.published.is_some()).collect();
         assert_eq!(published, [false, true, true]);
     }
 
     #[test]
     fn wrong_references_are_refused() {
-        assert_refused("top1 = 80.6543", "top1 = 81.0", "but vgg_branch_ratio.csv");
-        assert_refused("branch_ratio = \"0.0\"", "branch_ratio = \"0.1\"", "no row with");
-        assert_refused("[presets.smoke]", "[presets.smok]", "`smok` is not in presets.toml");
-        assert_refused("better = \"ratio_0.5\"", "better = \"ratio_2\"", "`ratio_2`, which does not exist");
-        assert_refused("id = \"ratio_1\"", "id = \"ratio_0\"", "two rows are named `ratio_0`");
-        assert_refused("epochs = 2", "epoch = 2", "unknown field `epoch`");
-        let table = "[published]\nmodel = \"VGG-11\"\nsource = \"arXiv 2511.14137, VGG-11 branch ratio on CIFAR-10, recomputed from the authors' logs\"\n";
-        assert_refused(table, "", "row `ratio_0` has a published run, so the file needs a table [published]");
+        for (from, to, reason) in [
+            ("top1 = 80.6543", "top1 = 81.0", "but vgg_branch_ratio.csv"),
+            ("branch_ratio = \"0.0\"", "branch_ratio = \"0.1\"", "no row with"),
+            ("[presets.smoke]", "[presets.smok]", "`smok` is not in presets.toml"),
+            ("better = \"ratio_0.5\"", "better = \"ratio_2\"", "`ratio_2`, which does not exist"),
+            ("id = \"ratio_1\"", "id = \"ratio_0\"", "two rows are named `ratio_0`"),
+            ("epochs = 2", "epoch = 2", "unknown field `epoch`"),
+        ] {
+            assert_refused(|text| text.replacen(from, to, 1), reason);
+        }
+        assert_refused(
+            |text| without(text, "[published]", "[presets"),
+            "row `ratio_0` has a published run, so the file needs",
+        );
     }
 }

@@ -36,8 +36,8 @@ enum Task {
     Reproduce(reproduce::Args),
     /// Compare the speed of the trainer with that of another implementation
     ///
-    /// Each case is timed on both sides in turn, so that a slow minute of the machine affects both. The results are written
-    /// to benches/runs/DATE-NAME. Exit codes: 0 both sides ran, whatever the ratios are; 2 a side failed.
+    /// Each case is timed on both sides in turn, so that a slow minute of the machine affects both. The results are
+    /// written to benches/runs/DATE-NAME. Exit codes: 0 both sides ran, whatever the ratios are; 2 a side failed.
     Bench(bench::Args),
     /// Run the checks of continuous integration, cheapest first
     ///

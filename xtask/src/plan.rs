@@ -40,8 +40,8 @@ pub struct Run<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Plans the preset `name`, with `seeds` runs per row instead of the preset's number. An unknown name is an error that
-    /// lists the presets.
+    /// Plans the preset `name`, with `seeds` runs per row instead of the preset's number. An unknown name is an error
+    /// that lists the presets.
     pub fn new(experiments: &'a Experiments, name: &str, seeds: Option<u32>) -> Result<Self> {
         let Some((name, preset)) = experiments.presets.get_key_value(name) else {
             let known = (experiments.presets.iter()).map(|(name, preset)| format!("\n  {name}: {}", preset.summary));

@@ -1,7 +1,7 @@
 //! `cargo xtask results`: the results published in this repository, as data, table and figure.
 //!
-//! `docs/results/PRESET.json` holds what the runs produced; `PRESET.md` and `PRESET.svg` are generated from it, so that no
-//! figure in them is typed by hand and a test notices when they are stale.
+//! `docs/results/PRESET.json` holds what the runs produced; `PRESET.md` and `PRESET.svg` are generated from it, so that
+//! no figure in them is typed by hand and a test notices when they are stale.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -90,8 +90,8 @@ fn render(experiments: &Experiments, data: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Compares every table and figure in `folder` with the data next to it. Fails if a file is missing or stale, or if the data
-/// is of runs that are no longer planned that way.
+/// Compares every table and figure in `folder` with the data next to it. Fails if a file is missing or stale, or if the
+/// data is of runs that are no longer planned that way.
 fn check(experiments: &Experiments, folder: &Path) -> Result<()> {
     for data in list(folder, "json")? {
         for (path, expected) in rendered(experiments, &data)? {

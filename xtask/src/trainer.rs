@@ -17,8 +17,8 @@ use crate::plan::Run;
 use crate::run_folder::State;
 use crate::workspace;
 
-/// How long an interrupted trainer may take to save a checkpoint before it is killed. Killing it loses only the work since the
-/// last checkpoint.
+/// How long an interrupted trainer may take to save a checkpoint before it is killed. Killing it loses only the work
+/// since the last checkpoint.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The trainer's binary and how to start it.
@@ -62,8 +62,8 @@ impl Trainer {
         Ok(Self { program, data: None, threads: None, interrupted })
     }
 
-    /// Trains `run` in `folder`, resuming from its last checkpoint if there is one. Whatever the trainer writes to stderr is
-    /// copied to our stderr and to `log.txt` in the folder.
+    /// Trains `run` in `folder`, resuming from its last checkpoint if there is one. Whatever the trainer writes to
+    /// stderr is copied to our stderr and to `log.txt` in the folder.
     ///
     /// If the run is finished, the trainer only compares the folder with the configuration of `run`.
     pub fn train(&self, run: &Run, folder: &Path) -> Result<Outcome> {

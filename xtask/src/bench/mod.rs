@@ -26,8 +26,8 @@ use side::{Side, without_folders};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Shell command of the peer's benchmark. It is run with `--cases CASE --repeats N --threads N` appended and must print
-    /// the same lines as `convnn bench --json`
+    /// Shell command of the peer's benchmark. It is run with `--cases CASE --repeats N --threads N` appended and must
+    /// print the same lines as `convnn bench --json`
     #[arg(long, value_name = "CMD")]
     peer: String,
     /// Only the cases whose name contains this

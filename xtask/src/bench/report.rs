@@ -55,8 +55,8 @@ impl<'a> Report<'a> {
         let Conditions { command, versions, commit, machine } = &self.conditions;
         let mut text = format!(
             "# Training steps and inference compared with the peer\n\n\
-             Seconds are the best of all repeats and rounds after a warm-up; the two sides ran in turn, one process per \
-             case. The ratio is the peer's seconds divided by ours. All measurements are in `measurements.csv`.\n\n\
+             Seconds are the best of all repeats and rounds after a warm-up; the two sides ran in turn, one process \
+             per case. The ratio is the peer's seconds divided by ours. All measurements are in `measurements.csv`.\n\n\
              - command: `{command}`\n- machine: {machine}\n- versions: {versions}\n- commit: {commit}\n\n"
         );
         text += &format!("| {} |\n|---{}|\n", HEADINGS.join(" | "), "|---:".repeat(HEADINGS.len() - 1));

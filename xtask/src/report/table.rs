@@ -66,7 +66,8 @@ fn figure(row: &RowSummary, figure: fn(&Published) -> String) -> Option<String> 
 }
 
 impl Table {
-    /// The table of `family`; a missing figure is a dash. The published columns are omitted if no row has a published run.
+    /// The table of `family`; a missing figure is a dash. The published columns are omitted if no row has a published
+    /// run.
     pub fn new(family: &FamilySummary) -> Self {
         let all = COLUMNS.into_iter();
         let columns: Vec<_> =
@@ -86,7 +87,8 @@ pub fn training_note(family: &FamilySummary) -> String {
         Data::Cifar100 => "the full CIFAR-100",
     };
     format!(
-        "Ours: {base} on {data}, {epochs} epochs; accuracies are those of the final epoch unless the heading says otherwise"
+        "Ours: {base} on {data}, {epochs} epochs; accuracies are those of the final epoch unless the \
+         heading says otherwise"
     )
 }
 

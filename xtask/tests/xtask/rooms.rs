@@ -22,8 +22,9 @@ const CORE: Rooms = &[
     ("testing", &["layers", "optim", "reference"]),
 ];
 
-/// `model, presets, weights, card, … ─▶ vgg, vit ─▶ layer, mixer`. Neither the architectures nor `layer` and `mixer` import
-/// each other. Rooms that are not listed are common ground: any room may import them, and they import only each other.
+/// `model, presets, weights, card, … ─▶ vgg, vit ─▶ layer, mixer`. Neither the architectures nor `layer` and `mixer`
+/// import each other. Rooms that are not listed are common ground: any room may import them, and they import only each
+/// other.
 const MODELS: Rooms = &[
     ("layer", &[]),
     ("mixer", &[]),

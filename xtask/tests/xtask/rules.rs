@@ -25,8 +25,9 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The packages of this workspace, as described by `cargo metadata`. (The crate `cargo_metadata` would parse that too, but it
-/// enables a feature of serde_json that the trainer's own build does not use, so that much would be built twice.)
+/// The packages of this workspace, as described by `cargo metadata`. (The crate `cargo_metadata` would parse that too,
+/// but it enables a feature of serde_json that the trainer's own build does not use, so that much would be built
+/// twice.)
 fn members() -> Vec<Value> {
     let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
     list(&metadata["packages"]).to_vec()
@@ -105,8 +106,8 @@ fn files_and_folders_are_small() {
 /// The rooms of the core whose operations have kernels beside them.
 const ROOMS_WITH_KERNELS: [&str; 3] = ["nn", "operator", "optim"];
 
-/// Whether `unsafe` is allowed in a file: in the room `kernel`, and in kernel files, which are those files of the rooms with
-/// kernels that import from `kernel`.
+/// Whether `unsafe` is allowed in a file: in the room `kernel`, and in kernel files, which are those files of the rooms
+/// with kernels that import from `kernel`.
 fn may_be_unsafe(source: &Source) -> bool {
     let Some(path) = source.path.strip_prefix("crates/convnn-core/src/") else { return false };
     let Some((room, _)) = path.split_once('/') else { return false };
@@ -154,8 +155,9 @@ fn kernel_files_are_those_that_import_from_kernel() {
     }
 }
 
-/// An operation without a gradient would cut the gradient off silently. So it may only be applied to a detached tensor, or
-/// in a function whose name says so: one for inference, or the selection of neighbors, which has no gradient by definition.
+/// An operation without a gradient would cut the gradient off silently. So it may only be applied to a detached tensor,
+/// or in a function whose name says so: one for inference, or the selection of neighbors, which has no gradient by
+/// definition.
 #[test]
 fn ops_without_a_gradient_are_never_on_a_training_path() {
     let mut applied = 0;

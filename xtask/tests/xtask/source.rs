@@ -149,7 +149,8 @@ fn absolute(path: &[String], module: &[String]) -> Option<Vec<String>> {
     Some([base, rest].concat())
 }
 
-/// Reads a path or a tree of paths, as after `use`: the name and the path of each leaf. Returns the number of tokens read.
+/// Reads a path or a tree of paths, as after `use`: the name and the path of each leaf. Returns the number of tokens
+/// read.
 fn tree(tokens: &[TokenTree], prefix: &[String], leaves: &mut Vec<(String, Vec<String>)>) -> usize {
     let mut path = prefix.to_vec();
     let mut at = 0;
