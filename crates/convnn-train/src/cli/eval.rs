@@ -14,9 +14,9 @@ use std::time::Instant;
 pub struct Args {
     /// A run folder (its newest checkpoint), a checkpoint folder, or a weights folder
     path: PathBuf,
-    /// A folder with the official binary files, or `sample` [default: as in the run; else CONVNN_DATA, the user's cache
-    /// folder, the Hugging Face hub]
-    #[arg(long, value_name = "DIR|sample")]
+    /// A folder with the official binary files, `sample`, or `hub` [default: as in the run; else CONVNN_DATA, then the
+    /// user's cache folder, then the hub]
+    #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<PathBuf>,
     /// cifar10 or cifar100 [default: the one with the model's number of classes]
     #[arg(long, value_name = "NAME")]

@@ -32,9 +32,9 @@ pub struct Args {
     /// Set a configuration key, such as layer.branch_ratio, layer.neighbors, batch_size; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, or `sample` for the images inside this program [default: CONVNN_DATA,
-    /// the user's cache folder, the Hugging Face hub]
-    #[arg(long, value_name = "DIR|sample")]
+    /// A folder with the official binary files, `sample` for the embedded images, or `hub` for the Hugging Face hub (in
+    /// builds with `--features hub`) [default: CONVNN_DATA, then the user's cache folder, then the hub]
+    #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
     /// cifar10 or cifar100
     #[arg(long, value_name = "NAME")]

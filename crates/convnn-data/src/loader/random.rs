@@ -1,12 +1,12 @@
-//! What the data needs of a generator: an unbiased integer and a permutation.
+//! Uniform integers and permutations.
 //!
-//! Written out here, because the sampling of the `rand` crates may change with a minor version, and with it the
-//! batches of every seed.
+//! Own code, because these decide the batches of every seed: the sampling methods of the `rand` crate may change in a
+//! minor version, and those of convnn-core draw other numbers (and this crate does not depend on it).
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-/// Uniform in 0..n; draws again where the remainder would favor small numbers.
+/// A uniform integer in 0..n; draws that would favor small numbers are rejected.
 pub(crate) fn below(generator: &mut ChaCha8Rng, n: u32) -> u32 {
     let excess = (u32::MAX % n + 1) % n;
     loop {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn every_permutation_is_as_likely() {
+    fn permutations_are_uniform() {
         let mut generator = ChaCha8Rng::seed_from_u64(2);
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..6_000 {

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Small files in the official layout, with their true sums.
+/// Small files in the official layout, with their actual MD5 sums.
 struct Fixture {
     folder: TempDir,
     name: DatasetName,
@@ -28,7 +28,7 @@ impl Fixture {
         Self { folder, name, files }
     }
 
-    /// A record whose labels and pixels tell file and record.
+    /// A record whose labels and pixels identify the file and the record.
     fn record(name: DatasetName, file: usize, record: usize) -> Vec<u8> {
         let number = (10 * file + record) as u8;
         let labels = match name {
@@ -43,7 +43,7 @@ impl Fixture {
         self.folder.path().join(self.files[file].0)
     }
 
-    /// Changes a file, without changing the sum that is expected of it.
+    /// Changes a file, but not the MD5 sum expected of it.
     fn edit(&self, file: usize, edit: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(self.path(file)).unwrap();
         edit(&mut bytes);
@@ -70,7 +70,7 @@ impl Fixture {
         let folder = self.folder.path().display();
         let archive = self.name.archive();
         format!(
-            "get it again with `mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'`"
+            "download it again with `mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'`"
         )
     }
 }
@@ -118,7 +118,7 @@ fn a_folder_that_does_not_exist() {
         assert_eq!(
             error.to_string(),
             format!(
-                "data folder {}: not found; get CIFAR-10 with `mkdir -p '{1}' && curl -fL \
+                "data folder {}: not found; download CIFAR-10 with `mkdir -p '{1}' && curl -fL \
                  https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | tar -xz --strip-components=1 -C '{1}'`",
                 path.display(),
                 inner.display()
@@ -132,7 +132,8 @@ fn a_folder_without_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(DatasetName::Cifar100, &Directory::from(folder.path())).unwrap_err();
     let message = error.to_string();
-    let expected = "holds neither the files of CIFAR-100 (train.bin, …) nor a folder cifar-100-binary; get it with `";
+    let expected =
+        "holds neither the files of CIFAR-100 (train.bin, …) nor a folder cifar-100-binary; download it with `";
     assert!(message.contains(expected), "{message}");
 }
 
@@ -142,7 +143,8 @@ fn a_folder_that_lacks_files() {
     fs::remove_file(fixture.path(1)).unwrap();
     fs::remove_file(fixture.path(5)).unwrap();
     let message = fixture.message();
-    let expected = "incomplete, 2 of 6 files of CIFAR-10 missing (data_batch_2.bin, test_batch.bin); get them with `";
+    let expected =
+        "incomplete, 2 of 6 files of CIFAR-10 missing (data_batch_2.bin, test_batch.bin); download them with `";
     assert!(message.contains(expected), "{message}");
 }
 
@@ -158,7 +160,7 @@ fn a_truncated_file_and_one_that_is_too_long() {
                 "{}: {} bytes found, 9219 expected; {}",
                 file.display(),
                 9219_usize.saturating_add_signed(change),
-                fixture.remedy().replace("get it", "get the file")
+                fixture.remedy()
             )
         );
     }
@@ -214,15 +216,15 @@ fn a_passed_checksum_is_remembered_until_the_file_changes() {
     let notes = fixture.folder.path().join("notes");
     fixture.read(Some(&notes)).unwrap();
     assert_eq!(fs::read_dir(&notes).unwrap().count(), 6);
-    // The same size and time of change: nothing tells that this file is another one, so its sum is not asked for.
+    // With the same size and modification time the file counts as unchanged, and its sum is not computed.
     let changed = fs::metadata(fixture.path(0)).unwrap().modified().unwrap();
     fixture.edit(0, |bytes| bytes[1] ^= 1);
     let handle = fs::File::options().write(true).open(fixture.path(0)).unwrap();
     handle.set_modified(changed).unwrap();
     fixture.read(Some(&notes)).unwrap();
-    // Without the notes it is.
+    // Without notes it is.
     assert!(matches!(fixture.read(None), Err(Error::Checksum { .. })));
-    // And with them, once the time is another one.
+    // So it is with notes, once the modification time differs.
     handle.set_modified(changed + std::time::Duration::from_secs(1)).unwrap();
     assert!(matches!(fixture.read(Some(&notes)), Err(Error::Checksum { .. })));
 }
@@ -240,16 +242,16 @@ fn a_failed_checksum_is_not_remembered() {
 #[test]
 fn notes_that_cannot_be_written_do_not_stop_the_reading() {
     let fixture = Fixture::new(DatasetName::Cifar10);
-    // A file is where the folder of the notes should be.
+    // A file is in the place of the folder for notes.
     fixture.read(Some(&fixture.path(0))).unwrap();
 }
 
-/// The pixels at the top left of the first test image, a cat, as they are printed in many tutorials; the image is
-/// neither transposed nor flipped, and its channels are red, green, blue.
+/// The top left pixels of the first test image, a cat, as printed in many tutorials: the image is neither transposed
+/// nor flipped, and its channels are red, green, blue.
 #[test]
 fn the_first_test_image_stands_upright() {
     let fixture = Fixture::new(DatasetName::Cifar10);
-    let cat = include_bytes!("../../tests/golden/first_test_image.bin");
+    let cat = include_bytes!("../../../tests/golden/first_test_image.bin");
     let mut files = fixture.files.clone();
     let record = [&[3], &cat[..]].concat();
     files[5] = ("test_batch.bin", Part::Test, 1, checksum::md5(&record));
@@ -268,7 +270,7 @@ fn the_first_test_image_stands_upright() {
     assert_eq!(test, Dataset::sample().test.first(1));
 }
 
-/// The published sums are what the public functions compare with.
+/// The public functions compare with the published sums.
 #[test]
 fn files_of_the_right_size_with_other_contents_are_refused_by_their_published_sums() {
     let folder = tempfile::tempdir().unwrap();
@@ -292,13 +294,13 @@ fn files_of_the_right_size_with_other_contents_are_refused_by_their_published_su
     assert_eq!(sums.count(), 5, "every file gets its own verdict");
 }
 
-/// Equality with candle-datasets, whose reader wants files of full size.
+/// Agreement with candle-datasets, whose reader needs files of full size.
 #[cfg(feature = "candle-datasets")]
 #[test]
 fn the_reader_agrees_with_the_one_of_candle_datasets() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Dataset::sample();
-    // Ten thousand records of the sample's images, in another order in each file.
+    // Ten thousand records of images of the sample, in a different order in each file.
     let files: Vec<(&str, Part, String)> = published_files(DatasetName::Cifar10)
         .iter()
         .zip([1, 3, 5, 7, 9, 11])
@@ -323,7 +325,7 @@ fn the_reader_agrees_with_the_one_of_candle_datasets() {
     {
         assert_eq!(ours.labels(Labels::Fine).unwrap(), labels.to_vec1::<u8>().unwrap());
         assert_eq!(images.dims(), [ours.len(), 3, 32, 32]);
-        // A file at a time, since all images as floats are large.
+        // One file at a time, since all images as floats are large.
         for first in (0..ours.len()).step_by(10_000) {
             let theirs = images.narrow(0, first, 10_000).unwrap();
             let theirs = theirs.flatten_all().unwrap().to_vec1::<f32>().unwrap();

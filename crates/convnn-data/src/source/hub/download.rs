@@ -1,63 +1,31 @@
-//! The Hugging Face hub as a source: `uoft-cs/cifar10` and `uoft-cs/cifar100`, kept in the hub cache.
+//! Downloads from the Hugging Face hub: `uoft-cs/cifar10` and `uoft-cs/cifar100`, through the hub cache.
 //!
-//! The images are those of the official files, in the order of the parquet files, which is another one; the same
-//! seed therefore draws other batches than from a folder.
+//! The images are those of the official files, but in another order, so the same seed gives other batches than from a
+//! folder.
 
 use std::error::Error as _;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeDataset};
 use sha2::{Digest, Sha256};
 
-use crate::checksum::hex;
+use super::{HubConfig, parquet};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::name::DatasetName;
-use crate::parquet_file;
+use crate::source::checksum::hex;
 
-/// How to reach the hub.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HubConfig {
-    /// Address of the hub or of a mirror.
-    pub endpoint: String,
-    /// Folder of the hub cache, in the layout that all tools of the hub share.
-    pub cache: PathBuf,
-    /// Take files from the cache only.
-    pub offline: bool,
-    /// Access token; without one the hub client looks for the user's own. The two data sets need none.
-    pub token: Option<String>,
-}
-
-impl HubConfig {
-    /// The public hub, with its cache in `cache`.
-    pub fn new(cache: impl Into<PathBuf>) -> Self {
-        Self { endpoint: "https://huggingface.co".to_owned(), cache: cache.into(), offline: false, token: None }
-    }
-}
-
-impl fmt::Debug for HubConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubConfig")
-            .field("endpoint", &self.endpoint)
-            .field("cache", &self.cache)
-            .field("offline", &self.offline)
-            .field("token", &self.token.as_ref().map(|_| "…"))
-            .finish()
-    }
-}
-
-/// Attempts after a failed one, with a wait of at most 0.2, 0.4 and 0.8 s before them.
+/// Retries after a failed attempt, with waits of at most 0.2, 0.4 and 0.8 s.
 const RETRIES: usize = 3;
 
-/// Opens a data set from the cache, or fetches what is not there.
+/// Opens a data set from the cache, and downloads what is missing.
 pub(crate) fn open(name: DatasetName, config: &HubConfig) -> Result<Dataset> {
     let hub = Hub::new(name, config)?;
     let (train, commit) = hub.file("train")?;
     let (test, _) = hub.file("test")?;
-    let train = parquet_file::read(name, &train, &remedy(&train))?;
-    let test = parquet_file::read(name, &test, &remedy(&test))?;
+    let train = parquet::read(name, &train, &remedy(&train))?;
+    let test = parquet::read(name, &test, &remedy(&test))?;
     let origin = format!("hub dataset {} at {commit}", hub.repository.repo_path());
     Ok(Dataset::new(name, train, test, origin))
 }
@@ -65,7 +33,7 @@ pub(crate) fn open(name: DatasetName, config: &HubConfig) -> Result<Dataset> {
 struct Hub<'a> {
     config: &'a HubConfig,
     repository: HFRepositorySync<RepoTypeDataset>,
-    /// Folder of the parquet files in the repository.
+    /// Folder of the parquet files inside the repository.
     folder: &'static str,
 }
 
@@ -85,13 +53,13 @@ impl<'a> Hub<'a> {
         Ok(Self { config, repository: client.dataset("uoft-cs", repository), folder })
     }
 
-    /// The parquet file of a split in the cache, and the commit it belongs to.
+    /// The cached parquet file of a split, and its commit.
     fn file(&self, split: &str) -> Result<(PathBuf, String)> {
         let path = format!("{}/{split}-00000-of-00001.parquet", self.folder);
         let download = self.repository.download_file().filename(path.as_str());
         let file = format!("{}/{path}", self.repository.repo_path());
         let failed = |error| failure(self.config, &file, error);
-        // The data sets never change, so a file in the cache is taken without asking the hub.
+        // The data sets never change, so a cached file is used without asking the hub.
         let cached = download.clone().local_files_only(true).send();
         let path = match cached {
             Ok(path) => path,
@@ -99,15 +67,15 @@ impl<'a> Hub<'a> {
                 if self.config.offline {
                     return Err(Error::HubOffline { file, cache: self.config.cache.clone() });
                 }
-                tracing::info!("fetching {file} from {}", self.config.endpoint);
+                tracing::info!("downloading {file} from {}", self.config.endpoint);
                 download.clone().send().map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
-        // hf-hub 1.0 stores whatever a server answers, error pages included, under the name of the right file.
+        // hf-hub 1.0 stores any response, error pages included, under the name of the file.
         let path = match check(&path) {
             Err(Error::Checksum { .. }) if !self.config.offline => {
-                tracing::warn!("{} is damaged and fetched again", path.display());
+                tracing::warn!("{} is damaged; downloading it again", path.display());
                 let path = download.force_download(true).send().map_err(failed)?;
                 check(&path).inspect_err(|_| discard(&path))?;
                 path
@@ -119,9 +87,9 @@ impl<'a> Hub<'a> {
     }
 }
 
-/// Compares a cached file with its SHA-256, which is the name of the blob that the path in the cache links to.
+/// Checks the SHA-256 of a cached file, which is the name of the blob that its path in the cache links to.
 ///
-/// Where the name is no SHA-256 (small files) or there are no links (Windows) there is nothing to compare with.
+/// Small files, whose blobs are not named by a SHA-256, and caches without links (Windows) cannot be checked.
 fn check(path: &Path) -> Result<()> {
     let blob = fs::read_link(path).ok();
     let name = blob.as_deref().and_then(Path::file_name);
@@ -142,33 +110,33 @@ fn check(path: &Path) -> Result<()> {
     })
 }
 
-/// How to get a file of the cache once more: links, blobs and notes of its repository belong together.
+/// How to replace a cached file: links, blobs and metadata of its repository belong together.
 fn remedy(path: &Path) -> String {
     let repository = path.ancestors().nth(4).unwrap_or(path);
-    format!("remove '{}' to have it fetched again", repository.display())
+    format!("delete '{}' to download it again", repository.display())
 }
 
-/// Takes a damaged download out of the cache, which other tools share.
+/// Removes a damaged download from the cache, which other tools share.
 fn discard(path: &Path) {
     let removed = fs::canonicalize(path).and_then(fs::remove_file).and_then(|()| fs::remove_file(path));
     if let Err(error) = removed {
-        tracing::warn!("{} is damaged and could not be removed: {error}", path.display());
+        tracing::warn!("{} is damaged but could not be removed: {error}", path.display());
     }
 }
 
-/// The commit in a path of the cache, `<repository>/snapshots/<commit>/<folder>/<file>`.
+/// The commit in a cache path, `<repository>/snapshots/<commit>/<folder>/<file>`.
 fn commit(path: &Path) -> String {
     let folder = path.ancestors().nth(2).and_then(Path::file_name);
     folder.unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// An error of the client with all its causes in one line.
+/// A client error with all its causes on one line.
 fn failure(config: &HubConfig, file: &str, error: HFError) -> Error {
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         let text = inner.to_string();
-        // Some errors repeat their cause.
+        // Some errors already contain their cause.
         if !reason.contains(&text) {
             reason = format!("{reason}: {text}");
         }

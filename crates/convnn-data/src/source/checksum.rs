@@ -1,4 +1,4 @@
-//! Checksums, and the memory of files that have passed.
+//! Checksums, and notes about files that have passed.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -20,17 +20,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Note that a file had a checksum, kept outside the data folder, which may be read-only.
+/// A note that a file has passed its checksum, kept outside the data folder, which may be read-only.
 ///
-/// The note holds path, size and time of change, so that it means nothing once the file has changed. A note that
-/// cannot be read counts as absent; one that cannot be written costs the next start a second check.
+/// It holds the path, size and modification time, so it is void once the file changes. A note that cannot be read
+/// counts as missing; if it cannot be written, the file is checked again next time.
 pub(crate) struct Note {
     path: PathBuf,
     text: String,
 }
 
 impl Note {
-    /// The note about `file` in `folder`, or `None` where the system does not tell when the file changed.
+    /// The note about `file` in `folder`; `None` if the system does not report modification times.
     pub(crate) fn new(folder: &Path, file: &Path, metadata: &Metadata, sum: &str) -> Option<Self> {
         let file = fs::canonicalize(file).ok()?;
         let changed = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
@@ -41,12 +41,12 @@ impl Note {
         })
     }
 
-    /// Whether the very same file has passed before.
+    /// Whether this unchanged file has passed before.
     pub(crate) fn exists(&self) -> bool {
         fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
     }
 
-    /// Remembers that the file has passed.
+    /// Records that the file has passed.
     pub(crate) fn write(&self) {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let written = fs::create_dir_all(folder).and_then(|()| fs::write(&self.path, &self.text));
@@ -87,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn a_note_that_cannot_be_written_is_no_error() {
+    fn a_note_that_cannot_be_written_is_not_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.bin");
         fs::write(&file, b"one").unwrap();
-        // A file stands where the folder of the notes should be.
+        // A file is in the place of the folder for notes.
         let note = Note::new(&file, &file, &fs::metadata(&file).unwrap(), "sum").unwrap();
         note.write();
         assert!(!note.exists());

@@ -1,7 +1,12 @@
-//! Batches of tensors, prepared ahead of their use on other threads.
+//! Batches of tensors, prepared ahead on other threads.
 //!
-//! What an epoch holds depends on the streams alone: the order on `order/<epoch>`, the augmentation of an image on
-//! `augment/<epoch>/<image>`. So an epoch can be entered at any batch, and gives what it would have given.
+//! An epoch depends on the random streams alone: its order on `order/<epoch>`, the augmentation of an image on
+//! `augment/<epoch>/<image>`. It can therefore be resumed at any batch, with the same batches as an uninterrupted one.
+
+mod augment;
+mod normalize;
+mod random;
+mod resize;
 
 use std::collections::VecDeque;
 use std::iter::StepBy;
@@ -14,58 +19,63 @@ use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Augmentation, Draw};
-use crate::error::{Error, Result};
-use crate::name::DatasetName;
-use crate::normalize::Normalization;
-use crate::random::permutation;
-use crate::resize::Resizer;
-use crate::split::{CHANNELS, IMAGE, Labels, SIDE, Split};
+pub use augment::{Augmentation, PADDING};
+pub use normalize::Normalization;
+pub use resize::Resizer;
 
-/// Gives the generator of a named stream; the same name gives the same generator, at its start.
+use crate::error::{Error, Result};
+use crate::name::{DatasetName, Labels};
+use crate::split::{CHANNELS, IMAGE, SIDE, Split};
+use augment::Draw;
+use random::permutation;
+
+/// Returns the generator of a named random stream, always at its start.
 pub type Streams = Arc<dyn Fn(&str) -> ChaCha8Rng + Send + Sync>;
 
-/// Finished batches that wait for their use, for each thread that prepares batches; it holds one more.
+/// Finished batches that each thread keeps waiting; it holds one more.
 const PREFETCH: usize = 1;
 
-/// The most threads that prepare batches. Resizing to 224×224 takes about as long as a fast accelerator takes for a
-/// step of a small model; everything else keeps one thread idle most of the time.
+/// The largest number of threads. Resizing to 224×224 takes about as long as a training step of a small model on a fast
+/// accelerator; everything else leaves a single thread idle most of the time.
 const WORKERS: usize = 4;
 
-/// The largest image size that is accepted.
-pub(crate) const LARGEST_IMAGE: usize = 4096;
+/// The largest image size.
+const LARGEST_IMAGE: usize = 4096;
+
+/// The largest number of values in a batch: 8 GiB of f32.
+const LARGEST_BATCH: usize = 1 << 31;
 
 /// The order of the images in an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Order {
-    /// As in the data set.
+    /// The order of the data set.
     #[default]
     Sequential,
-    /// Another permutation every epoch.
+    /// A new permutation every epoch.
     Shuffled,
 }
 
-/// How batches are made of a split.
+/// How a split becomes batches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoaderConfig {
-    /// Images in a batch; the last one of an epoch may hold fewer.
+    /// Images per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Side of the images in pixels; other than 32, they are resized.
+    /// Side of the images in pixels; images are resized unless it is 32.
     pub image_size: usize,
     /// The order of the images.
     pub order: Order,
-    /// What is done to the images before they are resized and normalised.
+    /// Augmentation, applied before resizing and normalisation.
     pub augmentation: Augmentation,
-    /// Mean and standard deviation of the channels.
+    /// Mean and standard deviation of each channel.
     pub normalization: Normalization,
-    /// Which labels the batches hold.
+    /// Which labels to load.
     pub labels: Labels,
 }
 
 impl LoaderConfig {
-    /// For evaluation: 32×32 images in their order, without augmentation, fine labels.
+    /// The configuration for evaluation: 32×32 images in order, without augmentation, with fine labels.
     pub fn new(name: DatasetName, batch_size: usize) -> Self {
         Self {
             batch_size,
@@ -81,7 +91,7 @@ impl LoaderConfig {
 /// One batch, on the CPU.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Number of the batch in its epoch, from 0.
+    /// Index of the batch in its epoch, from 0.
     pub number: usize,
     /// Normalised images, (B, 3, S, S) f32.
     pub images: Tensor,
@@ -89,23 +99,26 @@ pub struct Batch {
     pub labels: Tensor,
 }
 
-/// Makes the batches of any epoch of a split.
+/// Loads the epochs of a split.
 #[derive(Clone)]
 pub struct Loader {
     plan: Arc<Plan>,
 }
 
 impl Loader {
-    /// Checks the configuration against the split.
+    /// Creates a loader.
     ///
     /// # Errors
-    /// A batch size of 0, an image size of 0 or beyond 4,096, an empty split, coarse labels where there are none.
+    /// If the image size is not 1 to 4,096, a full batch is empty or has more than 2³¹ values, the split is empty, or
+    /// it has no coarse labels but they are asked for.
     pub fn new(split: Arc<Split>, config: LoaderConfig, streams: Streams) -> Result<Self> {
-        if config.batch_size == 0 {
-            return Err(Error::BatchSize);
+        let side = config.image_size;
+        if !(1..=LARGEST_IMAGE).contains(&side) {
+            return Err(Error::ImageSize { found: side, max: LARGEST_IMAGE });
         }
-        if !(1..=LARGEST_IMAGE).contains(&config.image_size) {
-            return Err(Error::ImageSize(config.image_size));
+        let max = LARGEST_BATCH / (CHANNELS * side * side);
+        if !(1..=max).contains(&config.batch_size) {
+            return Err(Error::BatchSize { found: config.batch_size, max, side });
         }
         if split.is_empty() {
             return Err(Error::Empty);
@@ -114,33 +127,33 @@ impl Loader {
             return Err(Error::NoCoarseLabels);
         }
         let table = config.normalization.table();
-        let resizer = (config.image_size != SIDE).then(|| Resizer::new(SIDE, config.image_size));
+        let resizer = (side != SIDE).then(|| Resizer::new(SIDE, side));
         let plan = Plan { split, config, streams, table, resizer };
         Ok(Self { plan: Arc::new(plan) })
     }
 
-    /// Images of an epoch.
+    /// Images per epoch.
     pub fn images(&self) -> usize {
         self.plan.split.len()
     }
 
-    /// Batches of an epoch, the last, smaller one counted.
+    /// Batches per epoch, including a smaller last one.
     pub fn batches(&self) -> usize {
         self.images().div_ceil(self.plan.config.batch_size)
     }
 
-    /// The batches of an epoch, prepared on other threads while they are used.
+    /// The batches of an epoch, prepared ahead on other threads.
     ///
     /// # Errors
-    /// Where a thread cannot be started.
+    /// If a thread cannot be started.
     pub fn epoch(&self, epoch: u64) -> Result<Batches> {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of an epoch from number `first` on: those that [`epoch`](Self::epoch) gives after `first` others.
+    /// The batches of an epoch from index `first` on, the same ones as [`epoch`](Self::epoch) yields there.
     ///
     /// # Errors
-    /// Where the epoch has fewer than `first` batches, or a thread cannot be started.
+    /// If the epoch has fewer than `first` batches, or a thread cannot be started.
     pub fn epoch_from(&self, epoch: u64, first: usize) -> Result<Batches> {
         let batches = self.batches();
         if first > batches {
@@ -157,10 +170,10 @@ impl Loader {
     }
 }
 
-/// The rest of an epoch. Dropping it stops the threads that prepare the batches.
+/// Iterator over the batches of an epoch. Dropping it stops its threads.
 #[derive(Debug)]
 pub struct Batches {
-    /// They take turns: the first has the next batch.
+    /// They take turns; the first one has the next batch.
     workers: VecDeque<Worker>,
     left: usize,
 }
@@ -174,7 +187,7 @@ impl Iterator for Batches {
         }
         let worker = self.workers.front_mut()?;
         let Some(batch) = worker.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) else {
-            // The thread ended before its time: its panic goes on here, since ending the epoch would hide it.
+            // The thread has panicked. Ending the epoch would hide that, so the panic continues here.
             self.left = 0;
             if let Some(Err(panic)) = worker.thread.take().map(JoinHandle::join) {
                 std::panic::resume_unwind(panic);
@@ -193,7 +206,7 @@ impl Iterator for Batches {
 
 impl ExactSizeIterator for Batches {}
 
-/// A thread that prepares some of the batches, and the channel on which they come.
+/// A thread that prepares some of the batches, and the channel that delivers them.
 #[derive(Debug)]
 struct Worker {
     receiver: Option<Receiver<Result<Batch>>>,
@@ -214,16 +227,16 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Without a receiver the thread's next send fails, and it ends.
+        // Without a receiver, the thread's next send fails and it ends.
         self.receiver = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of a thread whose batches nobody wants any more has no consequence.
+            // The batches of this thread are no longer wanted, so a panic does not matter.
             let _ = thread.join();
         }
     }
 }
 
-/// What the threads need to make batches.
+/// Everything the threads need.
 struct Plan {
     split: Arc<Split>,
     config: LoaderConfig,
@@ -233,7 +246,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// Sends the batches until the last, an error, or until nobody receives them.
+    /// Sends the batches, until an error or until the receiver is gone.
     fn send(&self, epoch: u64, batches: StepBy<Range<usize>>, sender: &SyncSender<Result<Batch>>) {
         let n = self.split.len();
         let order: Vec<u32> = match self.config.order {

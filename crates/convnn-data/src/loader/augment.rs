@@ -3,18 +3,18 @@
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::random::below;
+use super::random::below;
 use crate::split::{CHANNELS, IMAGE, SIDE};
 
-/// Pixels of black border around the image that a crop may reach into.
+/// Width in pixels of the black border that crops may reach into.
 pub const PADDING: usize = 4;
 
-/// What is done to a training image before it is normalised.
+/// Random changes to training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Augmentation {
-    /// Nothing; the paper's runs on CIFAR.
+    /// None, as in the paper's runs on CIFAR.
     #[default]
     None,
     /// A random 32×32 crop of the image padded by 4 black pixels, then a horizontal flip with probability ½.
@@ -41,10 +41,10 @@ impl Draw {
         }
     }
 
-    /// Writes the augmented image, (3, 32, 32) as the input.
+    /// Writes the augmented image; both are (3, 32, 32).
     pub(crate) fn apply(self, image: &[u8], augmented: &mut [u8; IMAGE]) {
         augmented.fill(0);
-        // Columns of the image inside the crop, and where the crop shows them.
+        // Columns of the image inside the crop, and the first column of the crop that shows them.
         let columns = self.left.saturating_sub(PADDING)..(SIDE + self.left - PADDING).min(SIDE);
         let shown = columns.start + PADDING - self.left;
         for channel in 0..CHANNELS {
@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    /// An image in which every pixel of a channel is another number, and none is 0.
+    /// An image without zeros, whose neighboring pixels all differ.
     fn image() -> Vec<u8> {
         (0..IMAGE).map(|i| (i * 7 % 251 + 1) as u8).collect()
     }
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn every_crop_and_flip_is_the_one_of_the_padded_image() {
+    fn crops_and_flips_match_the_padded_image() {
         let image = image();
         let padded = |channel: usize, row: usize, column: usize| {
             let inside = |i: usize| (PADDING..PADDING + SIDE).contains(&i);

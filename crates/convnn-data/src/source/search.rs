@@ -3,108 +3,82 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Dataset, Source};
-use crate::directory::Directory;
+use super::{Directory, HubConfig, Source};
+use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-#[cfg(feature = "hub")]
-use crate::hub::HubConfig;
 use crate::name::DatasetName;
 
-/// The places where a data set is looked for, in their order.
+/// The places where a data set is looked for.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// A source that was asked for by name. If there is one, no other is tried: what the user names must be what runs.
-    pub given: Option<Source>,
-    /// Folder that may hold the official folders and that keeps the notes about passed checksums.
+    /// `sample`, `hub`, or a folder. If set, no other place is tried.
+    pub data: Option<PathBuf>,
+    /// Folder that may hold the official folders, and that keeps the notes about passed checksums.
     pub cache: Option<PathBuf>,
     /// The hub, tried last.
-    #[cfg(feature = "hub")]
     pub hub: Option<HubConfig>,
 }
 
 impl Search {
-    /// The search of the command line: `data` (the word `sample` or a folder), else the variable `CONVNN_DATA` (the
-    /// same), else the user's cache folder, else the hub.
+    /// The search of the command line: `data` (`sample`, `hub` or a folder), else `CONVNN_DATA` (the same), else the
+    /// user's cache folder, else the hub.
     ///
-    /// `variable` reads an environment variable; a program hands in [`std::env::var_os`], since this crate does not
-    /// read the environment by itself. Used are `CONVNN_DATA`; `XDG_CACHE_HOME`, `HOME` and `LOCALAPPDATA` for the
-    /// cache folder; and the hub's `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`,
-    /// `HF_HOME` and `HF_TOKEN`.
+    /// `variable` reads an environment variable; programs pass [`std::env::var_os`], since this crate does not read the
+    /// environment itself. Used are `CONVNN_DATA`; `XDG_CACHE_HOME`, `HOME` and `LOCALAPPDATA` for the cache folder; and
+    /// the hub's `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME` and `HF_TOKEN`.
     pub fn new(data: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let folder = |name: &str| variable(name).map(PathBuf::from);
         let user_cache = folder("XDG_CACHE_HOME")
             .or_else(|| folder("HOME").map(|home| home.join(".cache")))
             .or_else(|| folder("LOCALAPPDATA"));
-        let cache = user_cache.as_ref().map(|cache| cache.join("convnn"));
-        let given = data.map(Path::to_owned).or_else(|| folder("CONVNN_DATA"));
-        let given = given.map(|path| {
-            if path.as_os_str() == "sample" {
-                return Source::Sample;
-            }
-            Source::Directory(Directory { path, notes: cache.as_deref().map(notes) })
-        });
         Self {
-            given,
-            #[cfg(feature = "hub")]
+            data: data.map(Path::to_owned).or_else(|| folder("CONVNN_DATA")),
+            cache: user_cache.as_ref().map(|cache| cache.join("convnn")),
             hub: HubConfig::from_variables(user_cache, variable),
-            cache,
         }
     }
 
     /// Opens the data set from the first place that has it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where no place has it; else what is wrong with the data that was found.
+    /// [`Error::NotFound`] if no place has it; otherwise what is wrong with the data that was found.
     pub fn open(&self, name: DatasetName) -> Result<Dataset> {
-        if let Some(source) = &self.given {
-            return Dataset::open(name, source);
+        if let Some(source) = self.named()? {
+            return Dataset::open(name, &source);
         }
-        let mut looked = vec!["no data folder was named".to_owned()];
+        let mut searched = vec!["no data folder was given".to_owned()];
         if let Some(cache) = &self.cache {
             let path = cache.join(name.folder());
             if path.exists() {
-                let notes = Some(notes(cache));
-                return Dataset::open(name, &Source::Directory(Directory { path, notes }));
+                return Dataset::open(name, &self.directory(path));
             }
-            looked.push(format!("{} does not exist", path.display()));
+            searched.push(format!("{} does not exist", path.display()));
         }
-        #[cfg(feature = "hub")]
         if let Some(hub) = &self.hub {
             match Dataset::open(name, &Source::Hub(hub.clone())) {
-                Err(error @ (Error::Hub { .. } | Error::HubOffline { .. })) => looked.push(error.to_string()),
+                Err(error @ (Error::Hub { .. } | Error::HubOffline { .. } | Error::NoHub)) => {
+                    searched.push(error.to_string());
+                }
                 opened => return opened,
             }
         }
-        Err(Error::NotFound {
-            dataset: name,
-            looked,
-            command: name.download_command(&self.cache.as_deref().unwrap_or(Path::new("data")).join(name.folder())),
-        })
+        let folder = self.cache.as_deref().unwrap_or(Path::new("data")).join(name.folder());
+        Err(Error::NotFound { dataset: name, searched, command: name.download_command(&folder) })
     }
-}
 
-/// Where notes about passed checksums are kept.
-fn notes(cache: &Path) -> PathBuf {
-    cache.join("checked")
-}
+    /// The source that was asked for by name.
+    fn named(&self) -> Result<Option<Source>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        Ok(Some(match data.to_str() {
+            Some("sample") => Source::Sample,
+            Some("hub") => Source::Hub(self.hub.clone().ok_or(Error::NoHubCache)?),
+            _ => self.directory(data.clone()),
+        }))
+    }
 
-#[cfg(feature = "hub")]
-impl HubConfig {
-    /// The hub as its variables describe it; `None` where there is no place for a cache.
-    fn from_variables(user_cache: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
-        let folder = |name: &str| variable(name).map(PathBuf::from);
-        let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        let home = folder("HF_HOME").or_else(|| Some(user_cache?.join("huggingface")));
-        let cache =
-            folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(home?.join("hub")))?;
-        let mut config = Self::new(cache);
-        config.endpoint = text("HF_ENDPOINT").unwrap_or(config.endpoint);
-        // The words that the hub's own tools take for yes. hf-hub does not read this switch.
-        config.offline =
-            text("HF_HUB_OFFLINE").is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&&*value.to_uppercase()));
-        config.token = text("HF_TOKEN");
-        Some(config)
+    fn directory(&self, path: PathBuf) -> Source {
+        Source::Directory(Directory { path, notes: self.cache.as_ref().map(|cache| cache.join("checked")) })
     }
 }
 
@@ -120,27 +94,48 @@ mod tests {
         })
     }
 
-    fn given_path(search: &Search) -> Option<&Path> {
-        match search.given.as_ref()? {
-            Source::Directory(directory) => Some(&directory.path),
+    fn named_path(search: &Search) -> Option<PathBuf> {
+        match search.named().unwrap()? {
+            Source::Directory(directory) => Some(directory.path),
             _ => None,
         }
     }
 
     #[test]
-    fn the_named_folder_goes_before_the_variable() {
+    fn the_given_folder_takes_precedence_over_the_variable() {
         let variables = [("CONVNN_DATA", "/b"), ("HOME", "/home/u")];
-        assert_eq!(given_path(&search(Some("/a"), &variables)), Some(Path::new("/a")));
-        assert_eq!(given_path(&search(None, &variables)), Some(Path::new("/b")));
-        assert!(search(None, &[("CONVNN_DATA", "")]).given.is_none(), "empty is unset");
+        assert_eq!(named_path(&search(Some("/a"), &variables)), Some("/a".into()));
+        assert_eq!(named_path(&search(None, &variables)), Some("/b".into()));
+        assert!(search(None, &[("CONVNN_DATA", "")]).data.is_none(), "empty is unset");
     }
 
     #[test]
     fn sample_is_a_word_and_not_a_folder() {
-        assert!(matches!(search(Some("sample"), &[]).given, Some(Source::Sample)));
+        assert_eq!(search(Some("sample"), &[]).named().unwrap(), Some(Source::Sample));
         let variables = [("CONVNN_DATA", "sample")];
-        assert!(matches!(search(None, &variables).given, Some(Source::Sample)));
-        assert_eq!(given_path(&search(Some("./sample"), &[])), Some(Path::new("./sample")));
+        assert_eq!(search(None, &variables).named().unwrap(), Some(Source::Sample));
+        assert_eq!(named_path(&search(Some("./sample"), &[])), Some("./sample".into()));
+    }
+
+    #[test]
+    fn hub_is_a_word_and_not_a_folder() {
+        let named = search(Some("hub"), &[("HOME", "/h")]).named().unwrap();
+        assert_eq!(named, Some(Source::Hub(HubConfig::new("/h/.cache/huggingface/hub"))));
+        assert_eq!(named_path(&search(Some("./hub"), &[])), Some("./hub".into()));
+        let message = search(Some("hub"), &[]).open(DatasetName::Cifar10).unwrap_err().to_string();
+        assert_eq!(message, "the hub was asked for, but there is no folder for its cache; set HF_HUB_CACHE to one");
+    }
+
+    #[cfg(not(feature = "hub"))]
+    #[test]
+    fn without_the_feature_the_hub_says_how_to_build_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let variables = [("HOME", home.path().to_str().unwrap())];
+        let message = search(Some("hub"), &variables).open(DatasetName::Cifar10).unwrap_err().to_string();
+        let expected = "the Hugging Face hub is not part of this build; build with `--features hub` to use it";
+        assert_eq!(message, expected);
+        let message = search(None, &variables).open(DatasetName::Cifar10).unwrap_err().to_string();
+        assert!(message.contains(&format!(" does not exist; {expected}; download it with `mkdir ")), "{message}");
     }
 
     #[test]
@@ -163,18 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn without_any_place_the_message_tells_how_to_get_the_data() {
+    fn with_no_place_to_look_the_message_says_how_to_get_the_data() {
         let message = search(None, &[]).open(DatasetName::Cifar100).unwrap_err().to_string();
         assert_eq!(
             message,
-            "CIFAR-100 was not found: no data folder was named; get it with `mkdir -p 'data/cifar-100-binary' && \
+            "CIFAR-100 was not found: no data folder was given; download it with `mkdir -p 'data/cifar-100-binary' && \
              curl -fL https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | \
              tar -xz --strip-components=1 -C 'data/cifar-100-binary'`"
         );
     }
 
     #[test]
-    fn a_broken_folder_in_the_cache_is_reported_and_not_passed_over() {
+    fn a_broken_folder_in_the_cache_is_reported_and_not_skipped() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(".cache/convnn/cifar-10-batches-bin");
         std::fs::create_dir_all(&path).unwrap();
@@ -184,7 +179,6 @@ mod tests {
         assert!(matches!(error, Error::FilesMissing { .. }), "{error}");
     }
 
-    #[cfg(feature = "hub")]
     #[test]
     fn the_hub_follows_its_variables() {
         let hub = |variables: &[(&str, &str)]| search(None, variables).hub;
@@ -216,10 +210,10 @@ mod tests {
         let error = search(None, &variables).open(DatasetName::Cifar10).unwrap_err();
         let message = error.to_string();
         for part in [
-            "CIFAR-10 was not found: no data folder was named; ",
+            "CIFAR-10 was not found: no data folder was given; ",
             ".cache/convnn/cifar-10-batches-bin does not exist; ",
             "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet is not in the hub cache ",
-            ".cache/huggingface/hub and the hub is switched off (HF_HUB_OFFLINE); get it with `mkdir -p '",
+            ".cache/huggingface/hub and downloads are disabled (HF_HUB_OFFLINE); download it with `mkdir -p '",
             "/.cache/convnn/cifar-10-batches-bin' && curl -fL https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | ",
         ] {
             assert!(message.contains(part), "{part:?} in {message:?}");

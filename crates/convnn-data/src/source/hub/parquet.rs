@@ -1,24 +1,24 @@
-//! Images and labels of a parquet file of the hub.
+//! Images and labels from a parquet file of the hub.
 //!
-//! Read column by column. candle-datasets reads rows, drops those that fail, and transposes every image.
+//! Read by column, because the row reader of candle-datasets skips damaged rows and transposes every image.
 
 use std::fs::File;
 use std::path::Path;
 
-use parquet::column::reader::get_typed_column_reader;
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use ::parquet::column::reader::get_typed_column_reader;
+use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 
 use crate::error::{Error, Result};
-use crate::name::DatasetName;
-use crate::picture;
-use crate::split::{IMAGE, Labels, SIDE, Split};
+use crate::name::{DatasetName, Labels};
+use crate::source::picture;
+use crate::split::{IMAGE, SIDE, Split};
 
-/// Column with the PNG files: field `bytes` of the group `img`.
+/// Column of the PNG files: field `bytes` of the group `img`.
 const PICTURES: &str = "img.bytes";
 
-/// Columns of the labels, the fine ones first.
+/// Columns of the labels, fine labels first.
 fn label_columns(name: DatasetName) -> &'static [(Labels, &'static str)] {
     match name {
         DatasetName::Cifar10 => &[(Labels::Fine, "label")],
@@ -26,7 +26,7 @@ fn label_columns(name: DatasetName) -> &'static [(Labels, &'static str)] {
     }
 }
 
-/// Reads all rows; every image is decoded and every label checked. `remedy` says what to do about a damaged file.
+/// Decodes every image and checks every label. `remedy` says what to do about a damaged file.
 pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split> {
     let damaged = |reason: String| Error::Parquet { file: path.to_owned(), reason, remedy: remedy.to_owned() };
     let file = File::open(path).map_err(Error::io(path))?;
@@ -52,7 +52,7 @@ pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split
                 labels.push(label.ok_or_else(|| Error::Label {
                     file: path.to_owned(),
                     record: labels.len(),
-                    kind: kind.word(),
+                    kind,
                     found,
                     last: classes - 1,
                     remedy: remedy.to_owned(),
@@ -65,12 +65,12 @@ pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split
 }
 
 fn push_image(png: &ByteArray, images: &mut Vec<u8>) -> Result<(), String> {
-    let pixels = picture::decode(png.data(), SIDE as u32, SIDE as u32)?;
+    let pixels = picture::decode(png.data(), SIDE, SIDE)?;
     picture::push_planes(pixels.chunks_exact(3 * SIDE), images);
     Ok(())
 }
 
-/// All values of a column, one for each row of the group.
+/// All values of a column, one per row of the group.
 fn column<T: DataType>(group: &dyn RowGroupReader, title: &str) -> Result<Vec<T::T>, String> {
     let schema = group.metadata().schema_descr_ptr();
     let titles: Vec<String> = schema.columns().iter().map(|column| column.path().string()).collect();

@@ -1,9 +1,8 @@
-//! Bilinear resizing, equal to torchvision's on a PIL image, to the last bit.
+//! Bilinear resizing, bit-identical to torchvision's on a PIL image.
 //!
-//! The rows, then the columns, are filtered with a triangle whose half width is one pixel of the coarser of the two
-//! grids, so that shrinking averages ("antialias") and enlarging interpolates. Weights are integers of 22 fractional
-//! bits and every pass rounds to bytes, as in Pillow's `Resample.c`; this is why the result is equal and not only
-//! close.
+//! Rows, then columns, are filtered with a triangle whose half width is one pixel of the coarser grid, so shrinking
+//! averages ("antialias") and enlarging interpolates. As in Pillow's `Resample.c`, weights are integers with 22
+//! fractional bits and each pass rounds to bytes.
 
 use crate::split::CHANNELS;
 
@@ -12,15 +11,15 @@ use crate::split::CHANNELS;
 pub struct Resizer {
     from: usize,
     to: usize,
-    /// For each pixel of the new row: the first pixel of the old row that counts, and the weights from there.
+    /// For each pixel of a resized row: the first pixel of the original row that contributes, and the weights from there.
     taps: Vec<(usize, Vec<i32>)>,
 }
 
-/// Fractional bits of a weight: 32 less 8 of the pixel and 2 of room for sums.
+/// Fractional bits of a weight: 32, less 8 for the pixel and 2 for the sum.
 const PRECISION: u32 = 32 - 8 - 2;
 
 impl Resizer {
-    /// Prepares for images of `from`×`from` pixels that become `to`×`to`; both at least 1.
+    /// A resizer from `from`×`from` to `to`×`to` pixels; both must be at least 1.
     pub fn new(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         // Half the width of the triangle.
@@ -28,7 +27,7 @@ impl Resizer {
         let taps = (0..to)
             .map(|x| {
                 let center = (x as f64 + 0.5) * scale;
-                // The conversions cut off, and 0 stands for negative numbers.
+                // These conversions truncate, and saturate at 0.
                 let first = (center - support + 0.5) as usize;
                 let end = ((center + support + 0.5) as usize).min(from);
                 let weights: Vec<f64> =
@@ -46,10 +45,10 @@ impl Resizer {
         self.to
     }
 
-    /// Resizes an image (3, from, from) into (3, to, to), both row-major.
+    /// Resizes an image (3, from, from) to (3, to, to), both row-major.
     ///
     /// # Panics
-    /// Where a slice has another length.
+    /// If a slice has the wrong length.
     pub fn resize(&self, image: &[u8], resized: &mut [u8]) {
         let (from, to) = (self.from, self.to);
         assert_eq!(image.len(), CHANNELS * from * from, "length of the image");

@@ -1,11 +1,11 @@
-//! Normalisation: bytes to floats of zero mean and unit deviation in each channel.
+//! Normalisation: bytes to floats with zero mean and unit deviation per channel.
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::DatasetName;
 use crate::split::CHANNELS;
 
-/// Mean and standard deviation of each channel, for pixels from 0 to 1: x ↦ (x/255 − mean) / sd.
+/// Mean and standard deviation of each channel of images in [0, 1]: x ↦ (x/255 − mean) / sd.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Normalization {
@@ -16,10 +16,10 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// Pixels from 0 to 1, as they are.
+    /// No normalisation: images in [0, 1].
     pub const NONE: Self = Self { mean: [0.; CHANNELS], sd: [1.; CHANNELS] };
 
-    /// The constants of the paper's runs on this data set.
+    /// The constants used by the paper for this data set.
     pub fn of(name: DatasetName) -> Self {
         match name {
             DatasetName::Cifar10 => Self { mean: [0.4914, 0.4822, 0.4465], sd: [0.2470, 0.2435, 0.2616] },
@@ -27,7 +27,7 @@ impl Normalization {
         }
     }
 
-    /// The float of every byte, for each channel; the arithmetic is torchvision's `ToTensor` and `Normalize`.
+    /// The float for every byte, per channel, with the arithmetic of torchvision's `ToTensor` and `Normalize`.
     pub(crate) fn table(&self) -> [[f32; 256]; CHANNELS] {
         std::array::from_fn(|channel| {
             std::array::from_fn(|byte| (byte as f32 / 255. - self.mean[channel]) / self.sd[channel])

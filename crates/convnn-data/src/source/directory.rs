@@ -1,23 +1,23 @@
-//! The official binary layout, checked file by file.
+//! The official binary files, each checked.
 //!
-//! A record is one label byte (CIFAR-10) or a coarse and a fine one (CIFAR-100), then 3,072 bytes: the red, the
-//! green and the blue plane of 32×32 pixels, each row by row from the top left. That is (3, 32, 32), row-major.
+//! A record is the label (CIFAR-10) or the coarse and the fine label (CIFAR-100), one byte each, followed by 3,072
+//! bytes: the red, green and blue planes of 32×32 pixels, row by row from the top left, that is (3, 32, 32) row-major.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::checksum::{self, Note};
+use super::checksum::{self, Note};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::name::DatasetName;
-use crate::split::{IMAGE, Labels, Split};
+use crate::name::{DatasetName, Labels};
+use crate::split::{IMAGE, Split};
 
 /// A folder with the official binary files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
-    /// The folder with the files, or the one that holds `cifar-10-batches-bin` or `cifar-100-binary`.
+    /// The folder with the files, or its parent, which holds `cifar-10-batches-bin` or `cifar-100-binary`.
     pub path: PathBuf,
-    /// Folder in which passed checksums are remembered; `None` computes them at every opening.
+    /// Folder for notes about passed checksums; with `None` they are computed every time.
     pub notes: Option<PathBuf>,
 }
 
@@ -27,7 +27,7 @@ impl<P: Into<PathBuf>> From<P> for Directory {
     }
 }
 
-/// Reads a data set from its official files: sizes, labels and MD5 sums are checked.
+/// Reads a data set from its official files, and checks sizes, labels and MD5 sums.
 pub(crate) fn open(name: DatasetName, directory: &Directory) -> Result<Dataset> {
     let files = published_files(name);
     let folder = locate(name, &directory.path, files)?;
@@ -36,12 +36,12 @@ pub(crate) fn open(name: DatasetName, directory: &Directory) -> Result<Dataset> 
     Ok(Dataset::new(name, train, test, origin))
 }
 
-/// Checks size, labels and MD5 sum of every official file, whatever is remembered, and goes on after a fault.
+/// Checks size, labels and MD5 sum of every official file, without relying on notes.
 ///
-/// Gives each file with its verdict, in the official order.
+/// Returns every file with its result, in the official order.
 ///
 /// # Errors
-/// Where `path` is no folder with all the files.
+/// If `path` is not a folder with all the files.
 pub fn verify(name: DatasetName, path: &Path) -> Result<Vec<(PathBuf, Result<()>)>> {
     let files = published_files(name);
     let folder = locate(name, path, files)?;
@@ -67,7 +67,7 @@ enum Part {
     Test,
 }
 
-/// The files with the sums that the authors of the data sets published.
+/// The files, with the MD5 sums published by the authors of the data sets.
 fn published_files(name: DatasetName) -> &'static [File<'static>] {
     const fn file(name: &'static str, part: Part, records: usize, md5: &'static str) -> File<'static> {
         File { name, part, records, md5 }
@@ -91,7 +91,7 @@ fn published_files(name: DatasetName) -> &'static [File<'static>] {
     }
 }
 
-/// The label bytes at the start of a record, in their order.
+/// The label bytes at the start of a record, in order.
 fn record_labels(name: DatasetName) -> &'static [Labels] {
     match name {
         DatasetName::Cifar10 => &[Labels::Fine],
@@ -99,7 +99,7 @@ fn record_labels(name: DatasetName) -> &'static [Labels] {
     }
 }
 
-/// The folder that holds all the files: `path` itself or the folder of the archive in it.
+/// The folder with all the files: `path` itself, or the archive's folder inside it.
 fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
     let inner = path.join(name.folder());
     let command = || name.download_command(if path.ends_with(name.folder()) { path } else { &inner });
@@ -129,7 +129,7 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Reads all files of `folder` into the training and the test split.
+/// Reads all files of `folder` into a training and a test split.
 fn read(name: DatasetName, folder: &Path, files: &[File], notes: Option<&Path>) -> Result<(Split, Split)> {
     let part = |part: Part| {
         let files = files.iter().filter(|file| file.part == part);
@@ -157,9 +157,9 @@ fn record_size(name: DatasetName) -> usize {
     record_labels(name).len() + IMAGE
 }
 
-/// The bytes of a file whose size, labels and MD5 sum are right.
+/// The bytes of a file after checking its size, labels and MD5 sum.
 ///
-/// Labels come before the sum because they tell more about what is wrong.
+/// Labels are checked first because their error says more.
 fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path>) -> Result<Vec<u8>> {
     let command = || name.download_command(path.parent().unwrap_or(path));
     let metadata = fs::metadata(path).map_err(Error::io(path))?;
@@ -172,7 +172,7 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
         return Err(error);
     }
     let bytes = fs::read(path).map_err(Error::io(path))?;
-    // The file may have changed since its size was asked.
+    // The file may have changed since its size was read.
     if let Some(error) = check_size(bytes.len() as u64) {
         return Err(error);
     }
@@ -183,10 +183,10 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
                 return Err(Error::Label {
                     file: path.to_owned(),
                     record,
-                    kind: kind.word(),
+                    kind,
                     found: found.into(),
                     last: classes - 1,
-                    remedy: format!("get it again with `{}`", command()),
+                    remedy: format!("download it again with `{}`", command()),
                 });
             }
         }
@@ -202,7 +202,7 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
             algorithm: "MD5",
             found: found.into(),
             expected: file.md5.into(),
-            remedy: format!("get it again with `{}`", command()),
+            remedy: format!("download it again with `{}`", command()),
         });
     }
     if let Some(note) = note {
