@@ -182,8 +182,8 @@ static PRESETS: &[Preset] = &[
     preset!(
         "vit_tiny_local",
         PAPER,
-        vit(LocalAttentionConfig::default()),
-        "ViT-Tiny with windowed rotary attention, one head 64 wide, window 128 (paper's local baseline)"
+        vit(LocalAttentionConfig { published: true, ..Default::default() }),
+        "ViT-Tiny with windowed rotary attention as published, one head 64 wide, window 128 (paper's local baseline)"
     ),
     preset!(
         "vit_tiny_branching_attention",

@@ -42,12 +42,12 @@ pub(super) fn attend(scores: &Tensor, values: &Tensor, dropout: Option<&Dropout>
     Ok(weights.matmul(values)?)
 }
 
-/// (N, N) for the tokens of `x` (B, N, D): 0 where `allowed`, −∞ elsewhere.
-pub(super) fn mask(x: &Tensor, allowed: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
-    let tokens = x.dim(1)?;
+/// (N, M) for `scores` (B, h, N, M): 0 where `allowed`, −∞ elsewhere.
+pub(super) fn mask(scores: &Tensor, allowed: impl Fn(usize, usize) -> bool) -> Result<Tensor> {
+    let (_, _, rows, columns) = scores.dims4()?;
     let value = |i, j| if allowed(i, j) { 0f32 } else { f32::NEG_INFINITY };
-    let values: Vec<f32> = (0..tokens * tokens).map(|at| value(at / tokens, at % tokens)).collect();
-    Ok(Tensor::from_vec(values, (tokens, tokens), x.device())?.to_dtype(x.dtype())?)
+    let values: Vec<f32> = (0..rows * columns).map(|at| value(at / columns, at % columns)).collect();
+    Ok(Tensor::from_vec(values, (rows, columns), scores.device())?.to_dtype(scores.dtype())?)
 }
 
 /// Operations of the projections and products of full attention.

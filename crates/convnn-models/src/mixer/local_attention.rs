@@ -23,11 +23,14 @@ pub struct LocalAttentionConfig {
     pub window: usize,
     /// Width of one head; heads · dim_head may differ from the width of the model.
     pub dim_head: usize,
+    /// Whether to compute what the published runs did instead of the standard definition: the rotary phase of a query
+    /// is one window ahead, and the zero tokens that fill the last window are attended with score 0.
+    pub published: bool,
 }
 
 impl Default for LocalAttentionConfig {
     fn default() -> Self {
-        Self { heads: 1, window: 128, dim_head: 64 }
+        Self { heads: 1, window: 128, dim_head: 64, published: false }
     }
 }
 
@@ -58,12 +61,13 @@ pub struct LocalAttention {
     out: Linear,
     heads: usize,
     window: usize,
+    published: bool,
 }
 
 impl LocalAttention {
     /// For tokens of width `dim`.
     pub fn new(dim: usize, config: &LocalAttentionConfig, vb: VarBuilder) -> Result<Self> {
-        let LocalAttentionConfig { heads, window, dim_head } = *config;
+        let LocalAttentionConfig { heads, window, dim_head, published } = *config;
         ensure_option(heads > 0, &vb, KIND, "heads", heads, "at least 1")?;
         ensure_option(window > 0, &vb, KIND, "window", window, "at least 1")?;
         let even = dim_head >= 2 && dim_head.is_multiple_of(2);
@@ -75,46 +79,42 @@ impl LocalAttention {
             out: Linear::without_bias(inner, dim, vb.pp("to_out"))?,
             heads,
             window,
+            published,
         })
     }
 }
 
 impl TokenMixer for LocalAttention {
     fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let part = |i| split(&self.qkv.part(i, 3)?.forward(x)?, self.heads); // (B, h, N, d)
-        let (queries, keys) = (part(0)?, part(1)?);
-        let rotation = Rotation::new(&queries)?;
-        let window = self.window;
+        let Self { heads, window, published, .. } = *self;
+        let part = |i| split(&self.qkv.part(i, 3)?.forward(x)?, heads); // (B, h, N, d)
+        let (queries, mut keys, mut values) = (part(0)?, part(1)?, part(2)?);
+        let tokens = queries.dim(2)?;
+        if published {
+            let fill = tokens.next_multiple_of(window) - tokens;
+            keys = keys.pad_with_zeros(2, 0, fill)?; // (B, h, M, d)
+            values = values.pad_with_zeros(2, 0, fill)?;
+        }
+        let ahead = if published { window } else { 0 };
+        let scores = scores(&rotate(&queries, ahead)?, &rotate(&keys, 0)?)?; // (B, h, N, M)
         let allowed = |i: usize, j: usize| i.abs_diff(j) <= window && (i / window).abs_diff(j / window) <= 1;
-        let scores = scores(&rotation.apply(&queries)?, &rotation.apply(&keys)?)?.broadcast_add(&mask(x, allowed)?)?;
-        Ok(self.out.forward(&join(&attend(&scores, &part(2)?, None, pass)?)?)?)
+        let scores = scores.broadcast_add(&mask(&scores, allowed)?)?;
+        Ok(self.out.forward(&join(&attend(&scores, &values, None, pass)?)?)?)
     }
 }
 
-/// Rotates features f and f + d/2 of token t, as a pair, by the angle t · 10000^(−2f/d).
-struct Rotation {
-    cosine: Tensor, // (N, d)
-    sine: Tensor,   // (N, d)
-}
-
-impl Rotation {
-    /// For tensors shaped like `like` (B, h, N, d).
-    fn new(like: &Tensor) -> Result<Self> {
-        let (_, _, tokens, width) = like.dims4()?;
-        // Angles are computed in f32, as in PyTorch.
-        let frequency = |f: usize| 1.0 / 10000f32.powf((2 * (f % (width / 2))) as f32 / width as f32);
-        let angles: Vec<f32> = (0..tokens * width).map(|at| (at / width) as f32 * frequency(at % width)).collect();
-        let table = |f: fn(f32) -> f32| -> Result<Tensor> {
-            let values: Vec<f32> = angles.iter().map(|&angle| f(angle)).collect();
-            Ok(Tensor::from_vec(values, (tokens, width), like.device())?.to_dtype(like.dtype())?)
-        };
-        Ok(Self { cosine: table(f32::cos)?, sine: table(f32::sin)? })
-    }
-
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.dim(3)? / 2;
-        let (first, second) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
-        let turned = Tensor::cat(&[&second.neg()?, &first], 3)?;
-        Ok((x.broadcast_mul(&self.cosine)? + turned.broadcast_mul(&self.sine)?)?)
-    }
+/// Rotates features f and f + d/2 of token t, as a pair, by the angle (t + ahead) · 10000^(−2f/d): (B, h, N, d).
+fn rotate(x: &Tensor, ahead: usize) -> Result<Tensor> {
+    let (_, _, tokens, width) = x.dims4()?;
+    let half = width / 2;
+    // Angles are computed in f32, as in PyTorch.
+    let frequency = |f: usize| 1.0 / 10000f32.powf((2 * (f % half)) as f32 / width as f32);
+    let angle = |at: usize| (at / width + ahead) as f32 * frequency(at % width);
+    let table = |f: fn(f32) -> f32| -> Result<Tensor> {
+        let values: Vec<f32> = (0..tokens * width).map(|at| f(angle(at))).collect();
+        Ok(Tensor::from_vec(values, (tokens, width), x.device())?.to_dtype(x.dtype())?)
+    };
+    let (first, second) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
+    let turned = Tensor::cat(&[&second.neg()?, &first], 3)?;
+    Ok((x.broadcast_mul(&table(f32::cos)?)? + turned.broadcast_mul(&table(f32::sin)?)?)?)
 }

@@ -92,11 +92,12 @@ impl TokenMixer for SparseAttention {
     fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let project = |linear: &Linear| split(&linear.forward(x)?, self.heads); // (B, h, N, d)
         let window = self.window;
+        let scores = scores(&project(&self.query)?, &project(&self.key)?)?; // (B, h, N, N)
         let mask = match self.mode {
-            SparseMode::Local => mask(x, |i, j| i.abs_diff(j) <= window / 2)?,
-            SparseMode::Strided => mask(x, |i, j| i.abs_diff(j).is_multiple_of(window))?,
+            SparseMode::Local => mask(&scores, |i, j| i.abs_diff(j) <= window / 2)?,
+            SparseMode::Strided => mask(&scores, |i, j| i.abs_diff(j).is_multiple_of(window))?,
         };
-        let scores = scores(&project(&self.query)?, &project(&self.key)?)?.broadcast_add(&mask)?;
+        let scores = scores.broadcast_add(&mask)?;
         Ok(self.out.forward(&join(&attend(&scores, &project(&self.value)?, Some(&self.dropout), pass)?)?)?)
     }
 }

@@ -69,6 +69,7 @@ fn mixers() {
         "sparse_attention_local",
         "sparse_attention_strided",
         "local_attention",
+        "local_attention_published",
         "branching_tokens_conv1d",
         "branching_tokens_attention",
         "conv_nn_attention_dot",

@@ -4,7 +4,7 @@ use crate::{normal, parameters, targets};
 use candle_core::DType;
 use convnn_core::{Pass, Streams, backward, ops};
 use convnn_models::vgg::VggHead;
-use convnn_models::{Model, ModelConfig, presets};
+use convnn_models::{MixerConfig, Model, ModelConfig, presets};
 
 /// The full-size heads of VGG hold 120 M of 130 M parameters and are all alike: narrow ones show the same.
 fn narrowed(mut config: ModelConfig) -> ModelConfig {
@@ -80,6 +80,13 @@ fn training_twice_at_one_step_gives_the_same_bits() {
             assert_ne!(run(3), run(4), "{name}: dropout and candidates change with the step");
         }
     }
+}
+
+#[test]
+fn the_local_baseline_is_the_published_one() {
+    let config = (convnn_models::preset("vit_tiny_local").unwrap().config)();
+    let ModelConfig::Vit { layer: MixerConfig::LocalAttention(layer), .. } = config else { panic!("{config:?}") };
+    assert!(layer.published);
 }
 
 #[test]
