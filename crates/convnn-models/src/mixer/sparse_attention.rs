@@ -22,6 +22,8 @@ pub enum SparseMode {
     Local,
     /// |i − j| a multiple of window
     Strided,
+    /// Every j; `window` has no effect.
+    All,
 }
 
 /// Options of `sparse_attention`.
@@ -93,11 +95,13 @@ impl TokenMixer for SparseAttention {
         let project = |linear: &Linear| split(&linear.forward(x)?, self.heads); // (B, h, N, d)
         let window = self.window;
         let scores = scores(&project(&self.query)?, &project(&self.key)?)?; // (B, h, N, N)
-        let mask = match self.mode {
-            SparseMode::Local => mask(&scores, |i, j| i.abs_diff(j) <= window / 2)?,
-            SparseMode::Strided => mask(&scores, |i, j| i.abs_diff(j).is_multiple_of(window))?,
+        let scores = match self.mode {
+            SparseMode::Local => scores.broadcast_add(&mask(&scores, |i, j| i.abs_diff(j) <= window / 2)?)?,
+            SparseMode::Strided => {
+                scores.broadcast_add(&mask(&scores, |i, j| i.abs_diff(j).is_multiple_of(window))?)?
+            }
+            SparseMode::All => scores,
         };
-        let scores = scores.broadcast_add(&mask)?;
         Ok(self.out.forward(&join(&attend(&scores, &project(&self.value)?, Some(&self.dropout), pass)?)?)?)
     }
 }

@@ -34,6 +34,7 @@ fn mixers() {
     check_mixer(json!({ "kind": "kvt_attention", "heads": 2, "neighbors": 3, "dropout": 0.3 }));
     check_mixer(json!({ "kind": "sparse_attention", "heads": 2, "mode": "local", "window": 3, "dropout": 0.3 }));
     check_mixer(json!({ "kind": "sparse_attention", "heads": 1, "mode": "strided", "window": 2 }));
+    check_mixer(json!({ "kind": "sparse_attention", "heads": 2, "mode": "all" }));
     check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 2, "dim_head": 6 }));
     check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 4, "dim_head": 6, "published": true }));
     let branching = |other: &str, ratio: f64, kernel_size: usize| {

@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor, Var};
 use convnn_core::{Parameters, Pass, Streams, backward, check, ops};
 use convnn_models::weights::{self, Tensors};
 use convnn_models::{Model, golden};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 const TOLERANCE: f64 = 1e-4;
@@ -141,6 +141,22 @@ fn training_case(name: &str) {
         optimizer.step(&parameters, &loss, step as i32 + 1).unwrap();
     }
     same(&format!("{name} losses"), &Tensor::stack(&losses, 0).unwrap(), &case.tensors["losses"]);
+}
+
+/// Without a pattern, sparse attention is multi-head attention.
+#[test]
+fn sparse_attention_to_all_tokens() {
+    let case = read("multi_head_attention");
+    let (dim, _) = golden::mixer(&case.layer, &case.config).unwrap();
+    let options = json!({ "kind": "sparse_attention", "mode": "all", "heads": case.config["heads"] });
+    let parameters = parameters(DType::F32);
+    let mixer =
+        mixer(&serde_json::from_value(options).unwrap(), case.tensors["input"].dim(1).unwrap(), dim, &parameters);
+    let names = [("W_q", "q_proj"), ("W_k", "k_proj"), ("W_v", "v_proj"), ("W_o", "out_proj")];
+    let renamed =
+        names.map(|(from, to)| (format!("{to}.weight"), case.tensors[&format!("param.{from}.weight")].clone()));
+    weights::load_into(&parameters, &renamed.into()).unwrap();
+    same("output", &mixer.forward_t(&case.tensors["input"], &Pass::evaluation()).unwrap(), &case.tensors["output"]);
 }
 
 #[test]
