@@ -1,7 +1,7 @@
 //! One step of AdamW in place and in one pass.
 
 use crate::kernel::float::{Float, has_kernel, values, with_float};
-use crate::kernel::in_place::edit;
+use crate::kernel::in_place::{edit, share_storage};
 use crate::kernel::parallel::TASK;
 use crate::kernel::simd::kernel;
 use crate::{Result, error::ensure_shape};
@@ -54,7 +54,8 @@ impl Moments {
         ensure_shape(second.dims() == first.dims(), "adamw", "second moment", second, || {
             format!("{:?}", first.dims())
         })?;
-        Ok(Self { first: Var::from_tensor(&first.contiguous()?)?, second: Var::from_tensor(&second.contiguous()?)? })
+        // Detached, since `Var::from_tensor` shares the elements of a variable and copies those of any other tensor.
+        Ok(Self { first: Var::from_tensor(&first.detach())?, second: Var::from_tensor(&second.detach())? })
     }
 
     /// Running mean of the gradient, of the parameter's shape. Changes with the next step.
@@ -80,7 +81,11 @@ pub fn adamw_step(parameter: &Var, gradient: &Tensor, moments: &mut Moments, ste
     if !has_kernel(parameter) || !parameter.is_contiguous() {
         return adamw_step_reference(parameter, gradient, moments, step);
     }
-    let gradient = gradient.contiguous()?;
+    let edited = [parameter, &moments.first, &moments.second];
+    let gradient = match edited.iter().any(|edited| share_storage(edited, gradient)) {
+        true => gradient.force_contiguous()?,
+        false => gradient.contiguous()?,
+    };
     let (storage, layout) = gradient.storage_and_layout();
     with_float!(parameter.dtype(), T => {
         let g = values::<T>(&storage, layout)?;
@@ -239,6 +244,34 @@ mod tests {
         assert!(Moments::from_tensors(moments.first(), &moments.second().narrow(0, 0, 4).unwrap()).is_err());
         let line = adamw_step(&p, &variable(4, DType::F32, 2), &mut moments, &step(2)).unwrap_err().to_string();
         assert!(line.contains("adamw: `gradient` has shape [4]; expected [5]"), "{line}");
+    }
+
+    #[test]
+    fn a_gradient_may_share_what_is_edited() {
+        let p = variable(5, DType::F32, 1);
+        let mut moments = Moments::zeros(&p).unwrap();
+        let apart = variable(5, DType::F32, 1);
+        let mut expected = Moments::zeros(&apart).unwrap();
+        for number in 1..=2 {
+            adamw_step(&apart, &apart.copy().unwrap(), &mut expected, &step(number)).unwrap();
+            adamw_step(&p, &p, &mut moments, &step(number)).unwrap();
+            assert_eq!(bits(&p), bits(&apart));
+        }
+        let first = moments.first().clone();
+        adamw_step(&apart, &first.copy().unwrap(), &mut expected, &step(3)).unwrap();
+        adamw_step(&p, &first, &mut moments, &step(3)).unwrap();
+        assert_eq!(bits(&p), bits(&apart));
+    }
+
+    #[test]
+    fn moments_are_copies() {
+        let (first, second) = (variable(5, DType::F32, 1), variable(5, DType::F32, 2));
+        let before = [bits(&first), bits(&second)];
+        let mut moments = Moments::from_tensors(&first, &second).unwrap();
+        let p = variable(5, DType::F32, 3);
+        adamw_step(&p, &variable(5, DType::F32, 4), &mut moments, &step(1)).unwrap();
+        assert_eq!([bits(&first), bits(&second)], before);
+        assert_ne!(bits(moments.first()), before[0]);
     }
 
     #[test]

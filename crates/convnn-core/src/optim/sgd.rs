@@ -1,7 +1,7 @@
 //! One step of stochastic gradient descent in place and in one pass.
 
 use crate::kernel::float::{Float, has_kernel, values, with_float};
-use crate::kernel::in_place::edit;
+use crate::kernel::in_place::{edit, share_storage};
 use crate::kernel::parallel::TASK;
 use crate::kernel::simd::kernel;
 use crate::{Result, error::ensure_shape};
@@ -45,7 +45,11 @@ pub fn sgd_step(parameter: &Var, gradient: &Tensor, velocity: &mut Option<Var>, 
     if !has_kernel(parameter) || !parameter.is_contiguous() {
         return sgd_step_reference(parameter, gradient, velocity, step);
     }
-    let gradient = gradient.contiguous()?;
+    let shared = std::iter::once(parameter).chain(velocity.as_ref()).any(|edited| share_storage(edited, gradient));
+    let gradient = match shared {
+        true => gradient.force_contiguous()?,
+        false => gradient.contiguous()?,
+    };
     let (storage, layout) = gradient.storage_and_layout();
     with_float!(parameter.dtype(), T => {
         let g = values::<T>(&storage, layout)?;
@@ -207,6 +211,24 @@ mod tests {
                 sgd_step(&p, &Tensor::new(&g, &Device::Cpu).unwrap(), &mut velocity, &step(momentum)).unwrap();
             }
             check::compare("p", &p, &Tensor::new(&expected, &Device::Cpu).unwrap(), 1e-14).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_gradient_may_share_what_is_edited() {
+        for momentum in MOMENTA {
+            let [p, apart] = [variable(5, DType::F32, 1), variable(5, DType::F32, 1)];
+            let (mut velocity, mut expected) = (None, None);
+            for _ in 0..2 {
+                sgd_step(&apart, &apart.copy().unwrap(), &mut expected, &step(momentum)).unwrap();
+                sgd_step(&p, &p, &mut velocity, &step(momentum)).unwrap();
+                assert_eq!(bits(&p), bits(&apart));
+            }
+            if let (Some(v), Some(w)) = (velocity.clone(), expected.clone()) {
+                sgd_step(&apart, &w.copy().unwrap(), &mut expected, &step(momentum)).unwrap();
+                sgd_step(&p, &v, &mut velocity, &step(momentum)).unwrap();
+                assert_eq!(bits(&p), bits(&apart));
+            }
         }
     }
 
