@@ -4,7 +4,7 @@ use crate::kernel::float::{Float, has_kernel, values, with_float};
 use crate::kernel::in_place::{edit, share_storage};
 use crate::kernel::parallel::TASK;
 use crate::kernel::simd::kernel;
-use crate::{Result, error::ensure_shape};
+use crate::{Error, Result, error::ensure_shape};
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
@@ -75,9 +75,9 @@ impl Moments {
 /// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps), with g the gradient times `grad_scale`.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where gradient or moments are not of the parameter's shape.
+/// [`Error::Shape`] where gradient or moments are not of the parameter's shape, [`Error::Option`] for step 0.
 pub fn adamw_step(parameter: &Var, gradient: &Tensor, moments: &mut Moments, step: &AdamWStep) -> Result<()> {
-    check_shapes(parameter, gradient, moments)?;
+    check(parameter, gradient, moments, step)?;
     if !has_kernel(parameter) || !parameter.is_contiguous() {
         return adamw_step_reference(parameter, gradient, moments, step);
     }
@@ -108,7 +108,7 @@ pub fn adamw_step(parameter: &Var, gradient: &Tensor, moments: &mut Moments, ste
 /// # Errors
 /// As [`adamw_step`].
 pub fn adamw_step_reference(parameter: &Var, gradient: &Tensor, moments: &mut Moments, step: &AdamWStep) -> Result<()> {
-    check_shapes(parameter, gradient, moments)?;
+    check(parameter, gradient, moments, step)?;
     let f = Factors::<f64>::new(step);
     let g = (gradient.detach() * f.gradient)?;
     let m = moments.first.as_detached_tensor();
@@ -121,7 +121,12 @@ pub fn adamw_step_reference(parameter: &Var, gradient: &Tensor, moments: &mut Mo
     Ok(parameter.set(&p)?)
 }
 
-fn check_shapes(parameter: &Var, gradient: &Tensor, moments: &Moments) -> Result<()> {
+fn check(parameter: &Var, gradient: &Tensor, moments: &Moments, step: &AdamWStep) -> Result<()> {
+    // The bias correction of step 0 divides by zero.
+    if step.step == 0 {
+        let (found, expected) = ("0".to_owned(), "a number from 1".to_owned());
+        return Err(Error::Option { layer: "adamw".to_owned(), option: "step", found, expected });
+    }
     for (name, tensor) in [("gradient", gradient), ("first moment", &moments.first), ("second moment", &moments.second)]
     {
         ensure_shape(tensor.dims() == parameter.dims(), "adamw", name, tensor, || format!("{:?}", parameter.dims()))?;
@@ -261,6 +266,18 @@ mod tests {
         adamw_step(&apart, &first.copy().unwrap(), &mut expected, &step(3)).unwrap();
         adamw_step(&p, &first, &mut moments, &step(3)).unwrap();
         assert_eq!(bits(&p), bits(&apart));
+    }
+
+    #[test]
+    fn step_0_is_an_error() {
+        let (p, g) = (variable(5, DType::F32, 1), variable(5, DType::F32, 2));
+        let mut moments = Moments::zeros(&p).unwrap();
+        let before = bits(&p);
+        for run in [adamw_step, adamw_step_reference] {
+            let line = run(&p, &g, &mut moments, &step(0)).unwrap_err().to_string();
+            assert!(line.contains("adamw: `step` is 0; expected a number from 1"), "{line}");
+            assert_eq!(bits(&p), before);
+        }
     }
 
     #[test]
