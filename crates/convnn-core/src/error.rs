@@ -54,6 +54,9 @@ pub enum Error {
         /// The shape asked for.
         expected: Vec<usize>,
     },
+    /// The saved state of an optimizer does not fit its parameters.
+    #[error("optimizer state: {0}")]
+    OptimizerState(String),
     /// An error of Candle's.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

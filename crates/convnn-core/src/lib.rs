@@ -54,6 +54,7 @@ pub mod operator;
 pub mod ops;
 pub mod optim;
 pub mod random;
+pub mod reference;
 pub mod testing;
 
 pub use error::{Error, Result};
