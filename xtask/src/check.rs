@@ -23,21 +23,23 @@ pub struct Args {
 enum Step {
     /// Formatting
     Format,
-    /// Clippy, with warnings as errors
+    /// Clippy with default and with all features, warnings as errors
     Clippy,
-    /// Documentation, with warnings as errors
+    /// Documentation, warnings as errors
     Docs,
-    /// The README's test command
+    /// The tests, as in the README
     Test,
-    /// The README's run command
+    /// The tests of the optional features: the hub and candle-datasets
+    Features,
+    /// The smoke reproduction, as in the README
     Reproduce,
 }
 
 impl Args {
-    /// Carries the command out.
+    /// Runs the checks and stops at the first that fails.
     ///
     /// # Errors
-    /// A check that cannot be started.
+    /// If a check cannot be started.
     pub fn run(self) -> Result<ExitCode> {
         let steps = match self.steps.as_slice() {
             [] => Step::value_variants(),
@@ -61,34 +63,39 @@ impl Args {
 }
 
 impl Step {
+    /// Its commands, all with the release profile, so that they share build scripts and macros.
     fn commands(self) -> Result<Vec<Command>> {
-        let with = |arguments: &[&str]| {
+        let lines: &[&str] = match self {
+            Self::Format => &["fmt --all --check"],
+            Self::Clippy => &[
+                "clippy --release --workspace --all-targets -- --deny warnings",
+                "clippy --release -p convnn-data -p convnn-train --all-targets --all-features -- --deny warnings",
+            ],
+            Self::Docs => &[
+                "doc --release --workspace --no-deps",
+                "doc --release -p convnn-data -p convnn-train --no-deps --all-features",
+            ],
+            Self::Test => &["test --workspace --release"],
+            Self::Features => &["test --release -p convnn-data --all-features"],
+            Self::Reproduce => {
+                let mut command = Command::new(env::current_exe().context("cannot find the path of this program")?);
+                command.arg("reproduce");
+                return Ok(vec![command]);
+            }
+        };
+        let command = |line: &&str| {
             let mut command = cargo();
-            command.args(arguments);
+            command.args(line.split(' '));
+            if self == Self::Docs {
+                command.env("RUSTDOCFLAGS", "--deny warnings");
+            }
             command
         };
-        Ok(match self {
-            Self::Format => vec![with(&["fmt", "--all", "--check"])],
-            Self::Clippy => {
-                let lint = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-                vec![with(&lint)]
-            }
-            Self::Docs => {
-                let mut command = with(&["doc", "--workspace", "--no-deps"]);
-                command.env("RUSTDOCFLAGS", "--deny warnings");
-                vec![command]
-            }
-            Self::Test => vec![with(&["test", "--workspace", "--release"])],
-            Self::Reproduce => {
-                let mut command = Command::new(env::current_exe().context("where is this program?")?);
-                command.arg("reproduce");
-                vec![command]
-            }
-        })
+        Ok(lines.iter().map(command).collect())
     }
 }
 
-/// `command` as typed.
+/// `command` as it would be typed.
 fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name = program.rsplit(['/', '\\']).next().unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Tasks of the convnn workspace: `cargo xtask --help`.
+//! Development tasks of the convnn workspace: `cargo xtask --help`.
 
 mod bench;
 mod check;
 mod experiment;
+mod files;
 mod plan;
 mod published;
 mod report;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Tasks of the convnn workspace.
+/// Development tasks of the convnn workspace
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -28,20 +29,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Train, evaluate and report, beside the published numbers
+    /// Train, evaluate and report next to the published numbers
     ///
-    /// Finished runs are kept and interrupted ones go on where they were, so the same command can be given again at any
-    /// time. Exit codes: 0 all runs are done, 1 some failed, 2 bad input, 130 interrupted.
+    /// Finished runs are kept and interrupted ones resume, so the same command can be repeated at any time. Exit codes:
+    /// 0 all runs are done, 1 some failed, 2 invalid input, 130 interrupted.
     Reproduce(reproduce::Args),
-    /// Time the trainer beside a peer, case by case in turn
+    /// Compare the speed of the trainer with that of another implementation
+    ///
+    /// Each case is timed on both sides in turn, so that a slow minute of the machine affects both. The results are
+    /// written to benches/runs/DATE-NAME. Exit codes: 0 both sides ran, whatever the ratios are; 2 a side failed.
     Bench(bench::Args),
-    /// Run exactly the checks of continuous integration, cheapest first
+    /// Run the checks of continuous integration, cheapest first
     ///
     /// Stops at the first check that fails. Exit codes: 0 all pass, 1 one fails.
     Check(check::Args),
-    /// Keep the results of a reproduction in docs/results, as data, table and picture
+    /// Publish the results of a reproduction in docs/results, as data, table and figure
     ///
-    /// Every run of the preset must be finished. Exit codes: 0 done, 2 something is missing or stale.
+    /// Every run of the preset must be finished. Exit codes: 0 done, 2 a run is missing or a file is stale.
     Results(results::Args),
 }
 

@@ -1,7 +1,7 @@
-//! The runs of a preset, with ids that do not change from call to call.
+//! The runs of a preset, with stable ids.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
@@ -14,7 +14,7 @@ pub struct Plan<'a> {
     pub name: &'a str,
     /// What the preset is for.
     pub preset: &'a Preset,
-    /// The runs, family by family and row by row, in the order of the report.
+    /// The runs, by family and row in the order of the report.
     pub runs: Vec<Run<'a>>,
 }
 
@@ -35,19 +35,17 @@ pub struct Run<'a> {
     pub epochs: u32,
     /// Seed.
     pub seed: u32,
-    /// Settings of the family and the row; the row's win.
+    /// Settings of the family and the row; the row's take precedence.
     pub set: Settings,
 }
 
 impl<'a> Plan<'a> {
-    /// Plans the preset `name`, with `seeds` runs a row in place of the preset's number.
-    ///
-    /// # Errors
-    /// No such preset; the message lists those that there are.
+    /// Plans the preset `name`, with `seeds` runs per row instead of the preset's number. An unknown name is an error
+    /// that lists the presets.
     pub fn new(experiments: &'a Experiments, name: &str, seeds: Option<u32>) -> Result<Self> {
         let Some((name, preset)) = experiments.presets.get_key_value(name) else {
             let known = (experiments.presets.iter()).map(|(name, preset)| format!("\n  {name}: {}", preset.summary));
-            bail!("no preset `{name}`; there are:{}", known.collect::<String>());
+            bail!("no preset `{name}`; available presets:{}", known.collect::<String>());
         };
         let mut runs = Vec::new();
         for family in &experiments.families {
@@ -77,19 +75,16 @@ impl<'a> Plan<'a> {
         Ok(Self { name, preset, runs })
     }
 
-    /// The runs whose id contains `only`.
-    ///
-    /// # Errors
-    /// No run is left; the message lists their ids.
+    /// The runs whose id contains `only`. If there are none, an error lists all ids.
     pub fn select(&self, only: Option<&str>) -> Result<Vec<&Run<'a>>> {
         let wanted = only.unwrap_or_default();
         let selected: Vec<_> = self.runs.iter().filter(|run| run.id.contains(wanted)).collect();
         let ids = || (self.runs.iter()).map(|run| format!("\n  {}", run.id)).collect::<String>();
-        ensure!(!selected.is_empty(), "no run of `{}` has `{wanted}` in its id; there are:{}", self.name, ids());
+        ensure!(!selected.is_empty(), "no run of `{}` has `{wanted}` in its id; available runs:{}", self.name, ids());
         Ok(selected)
     }
 
-    /// The families that have runs in this plan, in order.
+    /// The families with runs in this plan, in order.
     pub fn families(&self) -> Vec<&'a Family> {
         let mut families: Vec<_> = self.runs.iter().map(|run| run.family).collect();
         families.dedup_by_key(|family| &family.id);
@@ -98,12 +93,7 @@ impl<'a> Plan<'a> {
 }
 
 impl Run<'_> {
-    /// The run's folder.
-    pub fn folder(&self, out: &Path) -> PathBuf {
-        out.join(&self.id)
-    }
-
-    /// The trainer's arguments, but for `--out` and `--resume`. `data` is the folder of the complete data set.
+    /// The trainer's arguments except `--out` and `--resume`. `data` is the folder of the full data set.
     pub fn arguments(&self, data: Option<&Path>) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["train".into(), "--preset".into(), (&self.base).into()];
         for (key, value) in &self.set {
@@ -122,7 +112,7 @@ impl Run<'_> {
         arguments
     }
 
-    /// The command that repeats this run by hand, without its folder.
+    /// The command that repeats this run, without its folder.
     pub fn command(&self) -> String {
         let words = self.arguments(None);
         let words = words.iter().map(|word| quoted(&word.to_string_lossy()));
@@ -130,7 +120,7 @@ impl Run<'_> {
     }
 }
 
-/// A value as the trainer's `--set` takes it: text without quotes, everything else as in TOML.
+/// A value as the trainer's `--set` expects it: text without quotes, everything else as in TOML.
 fn setting(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
@@ -138,7 +128,7 @@ fn setting(value: &toml::Value) -> String {
     }
 }
 
-/// `word` for a shell.
+/// `word`, quoted for a shell if necessary.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -182,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_written_as_the_trainer_takes_them() {
+    fn settings_are_written_as_the_trainer_expects_them() {
         let experiments = experiments();
         let plan = Plan::new(&experiments, "quick", None).unwrap();
         let mut run = plan.runs[0].clone();
@@ -192,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_list_what_there_is() {
+    fn an_unknown_name_is_answered_with_those_available() {
         let experiments = experiments();
         let error = Plan::new(&experiments, "smok", None).unwrap_err().to_string();
         assert!(error.contains("\n  smoke: "), "{error}");

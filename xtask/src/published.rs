@@ -1,117 +1,75 @@
-//! The published numbers: rows and curves of the CSV files in `xtask/paper`.
+//! The published numbers: rows and curves in the CSV files of `xtask/paper`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 
-/// One row of a CSV file by column name.
-pub type CsvRow = BTreeMap<String, String>;
+use crate::files::shown;
+use crate::run_folder::Epoch;
 
-/// What a published run reached: final test top-1 in percent, and its size.
-#[derive(Clone, Debug)]
+/// Values of columns, which together identify a row of a CSV file.
+pub type Key = BTreeMap<String, String>;
+
+/// What a published run reached; accuracies in percent.
+#[derive(Clone, Debug, Deserialize)]
 pub struct Published {
-    /// Test top-1 of the final epoch, in percent.
+    /// Test top-1 of the final epoch.
+    #[serde(rename = "last_top1")]
     pub top1: f64,
-    /// Mean test top-1 of the last five epochs, in percent.
+    /// Mean test top-1 of the last five epochs.
+    #[serde(rename = "mean5_top1")]
     pub last5_top1: f64,
-    /// Best test top-1 over all epochs, in percent.
+    /// Best test top-1 of all epochs.
     pub best_top1: f64,
     /// Trainable parameters.
+    #[serde(rename = "params")]
     pub parameters: u64,
-    /// GFLOPs of one image as the authors' code printed them, which leaves operations out.
+    /// GFLOPs of one image as printed by the authors' code, which omits operations.
     pub gflops_logged: f64,
     /// Epochs trained.
     pub epochs: u32,
     /// The CSV file and the row in it.
+    #[serde(skip)]
     pub source: String,
-    /// A line an epoch, in order; empty where no curve is published.
-    pub curve: Vec<CurvePoint>,
+    /// The epochs in order; empty if no curve is published.
+    #[serde(skip)]
+    pub curve: Vec<Epoch>,
 }
 
-/// One epoch of a published curve.
-#[derive(Clone, Copy, Debug)]
-pub struct CurvePoint {
-    /// Epoch, from 1.
-    pub epoch: u32,
-    /// Mean training loss.
-    pub train_loss: f64,
-    /// Test top-1 in percent.
-    pub test_top1: f64,
-}
-
-/// Reads the one row of `folder/file` whose columns have the `wanted` values.
-///
-/// # Errors
-/// No such file, column or row, more than one row, or a cell that is no number.
-pub fn read(folder: &Path, file: &str, wanted: &CsvRow, curve: Option<&str>) -> Result<Published> {
-    let rows = read_csv(&folder.join(file))?;
-    let described = describe(wanted);
-    for column in wanted.keys() {
-        let known = rows.first().is_none_or(|row| row.contains_key(column));
-        ensure!(known, "{file} has no column `{column}`");
+/// Reads the row of `folder/file` identified by `key`, and the curve in `folder/curve`.
+pub fn read(folder: &Path, file: &str, key: &Key, curve: Option<&str>) -> Result<Published> {
+    let described: Vec<String> = key.iter().map(|(column, value)| format!("{column}={value}")).collect();
+    let described = described.join(" ");
+    let mut reader = open(&folder.join(file))?;
+    let header = reader.headers().context(file.to_string())?.clone();
+    let mut wanted = Vec::new();
+    for (column, value) in key {
+        let position = header.iter().position(|name| name == column);
+        wanted.push((position.with_context(|| format!("{file} has no column `{column}`"))?, value.as_str()));
     }
-    let mut matching = (rows.iter()).filter(|row| wanted.iter().all(|(k, v)| row.get(k) == Some(v)));
-    let row = matching.next().with_context(|| format!("{file} has no row with {described}"))?;
-    ensure!(matching.next().is_none(), "{file} has more than one row with {described}");
-    let curve = match curve {
-        Some(name) => read_curve(&folder.join(name))?,
-        None => Vec::new(),
-    };
-    Ok(Published {
-        top1: number(row, file, "last_top1")?,
-        last5_top1: number(row, file, "mean5_top1")?,
-        best_top1: number(row, file, "best_top1")?,
-        parameters: number(row, file, "params")?,
-        gflops_logged: number(row, file, "gflops_logged")?,
-        epochs: number(row, file, "epochs")?,
-        source: format!("{file}: {described}"),
-        curve,
-    })
-}
-
-fn read_curve(path: &Path) -> Result<Vec<CurvePoint>> {
-    let file = path.display().to_string();
-    read_csv(path)?
-        .iter()
-        .map(|row| {
-            Ok(CurvePoint {
-                epoch: number(row, &file, "epoch")?,
-                train_loss: number(row, &file, "train_loss")?,
-                test_top1: number(row, &file, "test_top1")?,
-            })
-        })
-        .collect()
-}
-
-/// Reads a CSV file without quoted cells, which none of ours has.
-fn read_csv(path: &Path) -> Result<Vec<CsvRow>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(!text.contains('"'), "{}: quoted cells are not read", path.display());
-    let mut lines = text.lines();
-    let header: Vec<&str> = lines.next().unwrap_or_default().split(',').collect();
-    let mut rows = Vec::new();
-    for (index, line) in lines.enumerate() {
-        let cells: Vec<&str> = line.split(',').collect();
-        if cells.len() != header.len() {
-            bail!("{} line {}: {} cells, but the header has {}", path.display(), index + 2, cells.len(), header.len());
+    let mut found = None;
+    for row in reader.records() {
+        let row = row.context(file.to_string())?;
+        if wanted.iter().all(|&(position, value)| row.get(position) == Some(value)) {
+            ensure!(found.replace(row).is_none(), "{file} has more than one row with {described}");
         }
-        let cells = header.iter().zip(cells);
-        rows.push(cells.map(|(k, v)| (k.to_string(), v.to_string())).collect());
     }
-    Ok(rows)
+    let row = found.with_context(|| format!("{file} has no row with {described}"))?;
+    let source = format!("{file}: {described}");
+    let published: Published = row.deserialize(Some(&header)).with_context(|| source.clone())?;
+    let curve = curve.map_or(Ok(Vec::new()), |name| read_curve(&folder.join(name)))?;
+    Ok(Published { source, curve, ..published })
 }
 
-fn number<T: std::str::FromStr>(row: &CsvRow, file: &str, column: &str) -> Result<T> {
-    let cell = (row.get(column)).with_context(|| format!("{file} has no column `{column}`"))?;
-    let parsed = cell.parse().ok();
-    parsed.with_context(|| format!("{file}, column `{column}`: `{cell}` is not a number"))
+fn read_curve(path: &Path) -> Result<Vec<Epoch>> {
+    let epochs: csv::Result<_> = open(path)?.deserialize().collect();
+    epochs.with_context(|| shown(path))
 }
 
-fn describe(wanted: &CsvRow) -> String {
-    let pairs: Vec<String> = wanted.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    pairs.join(" ")
+fn open(path: &Path) -> Result<csv::Reader<std::fs::File>> {
+    csv::Reader::from_path(path).with_context(|| format!("cannot read {}", shown(path)))
 }
 
 #[cfg(test)]
@@ -119,26 +77,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn row(pairs: &[(&str, &str)]) -> CsvRow {
-        let pairs = pairs.iter();
-        pairs.map(|(k, v)| (k.to_string(), v.to_string())).collect()
-    }
-
     #[track_caller]
-    fn refused(text: &str, wanted: &[(&str, &str)], reason: &str) {
+    fn assert_refused(text: &str, key: &[(&str, &str)], reason: &str) {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a.csv"), text).unwrap();
-        let error = read(folder.path(), "a.csv", &row(wanted), None).unwrap_err();
-        assert!(error.to_string().contains(reason), "{error}");
+        std::fs::write(folder.path().join("a.csv"), text).unwrap();
+        let key = key.iter().map(|(column, value)| (column.to_string(), value.to_string())).collect();
+        let error = read(folder.path(), "a.csv", &key, None).unwrap_err();
+        assert!(format!("{error:#}").contains(reason), "{error:#}");
     }
 
     #[test]
-    fn a_row_must_be_named_exactly() {
+    fn a_key_identifies_exactly_one_complete_row() {
         let text = "run,last_top1\na,1\na,2\nb,x\n";
-        refused(text, &[("run", "c")], "no row with run=c");
-        refused(text, &[("run", "a")], "more than one row with run=a");
-        refused(text, &[("runs", "a")], "no column `runs`");
-        refused(text, &[("run", "b")], "`x` is not a number");
-        refused("run,last_top1\na\n", &[], "line 2: 1 cells");
+        assert_refused(text, &[("run", "c")], "no row with run=c");
+        assert_refused(text, &[("run", "a")], "more than one row with run=a");
+        assert_refused(text, &[("runs", "a")], "no column `runs`");
+        assert_refused(text, &[("run", "b")], "invalid float");
+        assert_refused("run,last_top1\na,1\n", &[("run", "a")], "missing field `mean5_top1`");
+        assert_refused("run,last_top1\na\n", &[], "record 1 (line: 2");
     }
 }

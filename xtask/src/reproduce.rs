@@ -1,7 +1,6 @@
 //! `cargo xtask reproduce`: plan, train, report.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,39 +8,40 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::experiment::{Data, Experiments};
+use crate::files::shown;
 use crate::plan::{Plan, Run};
 use crate::report;
 use crate::run_folder::{Record, State};
 use crate::summary::Summary;
 use crate::terminal::{print, say};
 use crate::trainer::{self, Failure, Outcome, Trainer};
-use crate::workspace::{data_folder, root, shown};
+use crate::workspace::{data_folder, root};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to reproduce: a preset of xtask/experiments/presets.toml, such as `quick` for the full CIFAR-10
+    /// A preset from xtask/experiments/presets.toml, such as `quick` for the full CIFAR-10
     #[arg(default_value = "smoke")]
     preset: String,
-    /// Folder of the complete data set; without it the trainer looks in its usual places
+    /// Folder of the full data set [default: the trainer's usual search path]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where run folders and report go [default: runs/PRESET in the workspace]
+    /// Where to put the run folders and the report [default: runs/PRESET in the workspace]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Runs of each row, with seeds 1 to N, in place of the preset's number
+    /// Runs per row, with seeds 1 to N [default: set by the preset]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
     /// Train only the runs whose id contains this
     #[arg(long, value_name = "SUBSTRING")]
     only: Option<String>,
-    /// Threads of the trainer [default: all cores]
+    /// Number of threads of the trainer [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Say what would be done, and do nothing
+    /// List the runs, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write the report of the runs that are finished, and train nothing
+    /// Report on the finished runs, and train nothing
     #[arg(long, conflicts_with = "dry_run")]
     report_only: bool,
     /// Use this trainer instead of building one
@@ -50,10 +50,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Carries the command out.
-    ///
-    /// # Errors
-    /// Bad input, a trainer that does not build, or a report that cannot be written.
+    /// Runs the command.
     pub fn run(self) -> Result<ExitCode> {
         let experiments = Experiments::read(&data_folder("experiments"), &data_folder("paper"))?;
         let plan = Plan::new(&experiments, &self.preset, self.seeds)?;
@@ -69,10 +66,10 @@ impl Args {
         }
         let tally = match self.report_only {
             true => Tally::default(),
-            false => self.carry_out(&selected, &out)?,
+            false => self.train(&selected, &out)?,
         };
         if tally.interrupted {
-            say("interrupted; the same command goes on from here");
+            say("interrupted; repeat the command to resume");
             return Ok(ExitCode::from(130));
         }
         self.report(&plan, &out)?;
@@ -85,7 +82,7 @@ impl Args {
         };
         if selected.iter().all(|run| run.data == Data::Sample) {
             bail!(
-                "`{0}` trains on the embedded sample and takes no --data; for the complete data set: \
+                "`{0}` trains on the embedded sample and does not use --data; for the full data set, run: \
                  cargo xtask reproduce quick --data {1}",
                 self.preset,
                 data.display()
@@ -93,13 +90,14 @@ impl Args {
         }
         ensure!(
             data.is_dir(),
-            "--data {}: no such folder; it must hold the CIFAR files in their official binary layout",
+            "--data {}: no such folder; expected one with the CIFAR files in their official binary layout",
             data.display()
         );
         Ok(())
     }
 
-    fn carry_out(&self, selected: &[&Run], out: &Path) -> Result<Tally> {
+    /// Trains the runs that are not finished, and checks those that are.
+    fn train(&self, selected: &[&Run], out: &Path) -> Result<Tally> {
         let program = match &self.trainer {
             Some(program) => program.clone(),
             None => trainer::build()?,
@@ -109,40 +107,35 @@ impl Args {
         trainer.threads = self.threads;
         let mut tally = Tally::default();
         for (index, run) in selected.iter().enumerate() {
-            let folder = run.folder(out);
+            let folder = out.join(&run.id);
             let position = format!("[{}/{}] {}", index + 1, selected.len(), run.id);
             let state = State::of(&folder);
+            match state {
+                State::New => say(format_args!("{position}: starting")),
+                State::Interrupted => say(format_args!("{position}: resuming")),
+                State::Done => {}
+            }
             let started = Instant::now();
-            let outcome = match state {
-                State::Done => trainer.verify(run, &folder)?,
-                State::Interrupted | State::New => {
-                    let word = if state == State::New { "starts" } else { "goes on" };
-                    say(format_args!("{position}: {word}"));
-                    trainer.carry_out(run, &folder)?
-                }
-            };
-            let failure = match outcome {
+            let failure = match trainer.train(run, &folder)? {
                 Outcome::Interrupted => {
                     tally.interrupted = true;
                     break;
                 }
-                Outcome::Failed(failure) => Some(failure),
+                Outcome::Failed(failure) => failure,
                 Outcome::Done => match Record::read(&folder, run) {
                     Ok(record) => {
-                        let word = match state {
+                        let done = match state {
                             State::Done => "already done".to_string(),
-                            _ => format!("done in {} s", started.elapsed().as_secs()),
+                            State::New | State::Interrupted => format!("done in {} s", started.elapsed().as_secs()),
                         };
-                        say(format_args!("{position}: {word}, test top-1 {:.2} %", record.result.last.top1));
-                        None
+                        say(format_args!("{position}: {done}, test top-1 {:.2} %", record.result.last.top1));
+                        continue;
                     }
-                    Err(error) => Some(Failure { why: format!("{error:#}"), bad_input: false }),
+                    Err(error) => Failure { why: format!("{error:#}"), invalid_input: false },
                 },
             };
-            if let Some(failure) = failure {
-                say(format_args!("{position}: failed"));
-                tally.failed.push((run.id.clone(), failure));
-            }
+            say(format_args!("{position}: failed"));
+            tally.failed.push((run.id.clone(), failure));
         }
         Ok(tally)
     }
@@ -150,11 +143,11 @@ impl Args {
     fn report(&self, plan: &Plan, out: &Path) -> Result<()> {
         let mut records = Vec::new();
         for run in &plan.runs {
-            let folder = run.folder(out);
+            let folder = out.join(&run.id);
             if State::of(&folder) == State::Done {
                 match Record::read(&folder, run) {
                     Ok(record) => records.push(record),
-                    Err(error) => say(format_args!("{} is left out of the report: {error:#}", run.id)),
+                    Err(error) => say(format_args!("{} is omitted from the report: {error:#}", run.id)),
                 }
             }
         }
@@ -163,7 +156,6 @@ impl Args {
             return Ok(());
         }
         let summary = Summary::new(plan, &records);
-        fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let paths = report::write(&summary, out)?;
         let mut text = report::terminal_tables(&summary);
         text += "\nreport:\n";
@@ -183,12 +175,12 @@ struct Tally {
 }
 
 impl Tally {
-    /// Says which of `runs` runs failed and why; runs that failed for the same reason together.
+    /// Says which of `runs` runs failed and why, grouping consecutive runs that failed for the same reason.
     fn conclude(&self, runs: usize) -> ExitCode {
         if self.failed.is_empty() {
             return ExitCode::SUCCESS;
         }
-        say(format_args!("{} of {runs} runs failed; the same command tries them again:", self.failed.len()));
+        say(format_args!("{} of {runs} runs failed; repeat the command to retry them:", self.failed.len()));
         for (index, (id, failure)) in self.failed.iter().enumerate() {
             say(format_args!("  {id}"));
             if self.failed.get(index + 1).is_none_or(|next| next.1.why != failure.why) {
@@ -197,8 +189,8 @@ impl Tally {
                 }
             }
         }
-        let refused = self.failed.iter().filter(|(_, failure)| failure.bad_input).count();
-        ExitCode::from(if refused == runs { 2 } else { 1 })
+        let invalid = self.failed.iter().filter(|(_, failure)| failure.invalid_input).count();
+        ExitCode::from(if invalid == runs { 2 } else { 1 })
     }
 }
 
@@ -206,7 +198,7 @@ fn show_plan(plan: &Plan, selected: &[&Run], out: &Path) {
     say(format_args!("{}: {}", plan.name, plan.preset.summary));
     say(format_args!("runs in {}:", shown(out)));
     for run in selected {
-        let state = match State::of(&run.folder(out)) {
+        let state = match State::of(&out.join(&run.id)) {
             State::New => "new",
             State::Interrupted => "interrupted",
             State::Done => "done",

@@ -1,101 +1,103 @@
-//! `cargo xtask results`: the results that this repository shows, as data, table and picture.
+//! `cargo xtask results`: the results published in this repository, as data, table and figure.
 //!
-//! `docs/results/PRESET.json` holds what the runs gave; `PRESET.md` and `PRESET.svg` are made from it, so that no figure
-//! in them is typed and a test can tell when they are stale.
+//! `docs/results/PRESET.json` holds what the runs produced; `PRESET.md` and `PRESET.svg` are generated from it, so that
+//! no figure in them is typed by hand and a test notices when they are stale.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::experiment::Experiments;
-use crate::plan::Plan;
-use crate::report::chart::{self, Figure, Place};
+use crate::files::{list, read, read_json, shown, write};
+use crate::plan::{Plan, Run};
+use crate::report::chart::{self, Figure, Medium};
 use crate::report::markdown;
 use crate::run_folder::{Record, State};
 use crate::summary::Summary;
 use crate::terminal::say;
-use crate::workspace::{data_folder, root, shown};
+use crate::workspace::{data_folder, root};
 
 /// Arguments of `results`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Which reproduction to keep
+    /// The preset whose results to publish
     #[arg(default_value = "quick")]
     preset: String,
     /// Folder of its runs [default: runs/PRESET in the workspace]
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
-    /// Runs of each row, as they were reproduced
+    /// Runs per row, if they were reproduced with --seeds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// Only check that the tables and pictures in docs/results agree with the data beside them
+    /// Only check that every table and figure in docs/results matches the data next to it
     #[arg(long, conflicts_with_all = ["runs", "seeds"])]
     check: bool,
+    /// Only regenerate every table and figure in docs/results from the data next to it
+    #[arg(long, conflicts_with_all = ["runs", "seeds", "check"])]
+    render: bool,
 }
 
 impl Args {
-    /// Carries the command out.
-    ///
-    /// # Errors
-    /// A run that is not finished, a stale file, or one that cannot be read or written.
+    /// Runs the command.
     pub fn run(self) -> Result<ExitCode> {
         let experiments = Experiments::read(&data_folder("experiments"), &data_folder("paper"))?;
         let folder = root().join("docs/results");
         if self.check {
             check(&experiments, &folder)?;
-            return Ok(ExitCode::SUCCESS);
+        } else if self.render {
+            for data in list(&folder, "json")? {
+                render(&experiments, &data)?;
+            }
+        } else {
+            let data = folder.join(format!("{}.json", self.preset));
+            let records = self.read_runs(&experiments)?;
+            write(&data, &(serde_json::to_string_pretty(&records)? + "\n"))?;
+            render(&experiments, &data)?;
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The records of all runs of the preset.
+    fn read_runs(&self, experiments: &Experiments) -> Result<Vec<Record>> {
         let runs = match &self.runs {
             Some(runs) => env::current_dir()?.join(runs),
             None => root().join("runs").join(&self.preset),
         };
-        let plan = Plan::new(&experiments, &self.preset, self.seeds)?;
-        let mut records = Vec::new();
-        for run in &plan.runs {
-            let done = State::of(&run.folder(&runs)) == State::Done;
+        let plan = Plan::new(experiments, &self.preset, self.seeds)?;
+        let read = |run: &Run| {
+            let folder = runs.join(&run.id);
             ensure!(
-                done,
-                "{} is not finished in {}; give `cargo xtask reproduce {}` first",
+                State::of(&folder) == State::Done,
+                "{} is not finished in {}; run `cargo xtask reproduce {}` first",
                 run.id,
                 shown(&runs),
                 plan.name
             );
-            let record = Record::read(&run.folder(&runs), run).with_context(|| run.id.clone())?;
-            records.push(record);
-        }
-        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let data = folder.join(format!("{}.json", plan.name));
-        let text = serde_json::to_string_pretty(&records)? + "\n";
-        fs::write(&data, text).with_context(|| format!("cannot write {}", data.display()))?;
-        for (path, text) in rendered(&experiments, &data)? {
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            say(shown(&path));
-        }
-        Ok(ExitCode::SUCCESS)
+            Record::read(&folder, run).with_context(|| run.id.clone())
+        };
+        plan.runs.iter().map(read).collect()
     }
 }
 
-/// Holds every table and picture in `folder` against the data beside it.
-///
-/// # Errors
-/// A file that is missing or says something else than the data, or data of runs that are no longer planned like that.
-pub fn check(experiments: &Experiments, folder: &Path) -> Result<()> {
-    let mut kept = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "json") {
-            kept.push(path);
-        }
+/// Writes the table and the figure of the results in `data`.
+fn render(experiments: &Experiments, data: &Path) -> Result<()> {
+    for (path, text) in rendered(experiments, data)? {
+        write(&path, &text)?;
+        say(shown(&path));
     }
-    for data in kept {
+    Ok(())
+}
+
+/// Compares every table and figure in `folder` with the data next to it. Fails if a file is missing or stale, or if the
+/// data is of runs that are no longer planned that way.
+fn check(experiments: &Experiments, folder: &Path) -> Result<()> {
+    for data in list(folder, "json")? {
         for (path, expected) in rendered(experiments, &data)? {
-            let found = fs::read_to_string(&path).unwrap_or_default();
             ensure!(
-                found == expected,
-                "{} is stale: {} or the experiments have changed since; make it anew with `cargo xtask results`",
+                read(&path)? == expected,
+                "{} is stale: {} or the experiments have changed; regenerate it with `cargo xtask results --render`",
                 shown(&path),
                 shown(&data)
             );
@@ -104,48 +106,50 @@ pub fn check(experiments: &Experiments, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The table and the picture of the results in `data`, with their paths.
+/// The table and the figure of the results in `data`, with their paths.
 fn rendered(experiments: &Experiments, data: &Path) -> Result<[(PathBuf, String); 2]> {
-    let text = fs::read_to_string(data).with_context(|| format!("cannot read {}", data.display()))?;
-    let records: Vec<Record> = serde_json::from_str(&text).with_context(|| data.display().to_string())?;
+    let records: Vec<Record> = read_json(data)?;
     let name = data.file_stem().unwrap_or_default().to_string_lossy();
     let seeds = records.iter().map(|record| record.result.seed as u32).max();
     let plan = Plan::new(experiments, &name, seeds)?;
     for record in &records {
         match plan.runs.iter().find(|run| run.id == record.id) {
             Some(run) if run.command() == record.command => {}
-            _ => bail!("{}: {} is no longer a run of `{name}`; reproduce it anew", shown(data), record.id),
+            _ => bail!("{}: {} is no longer a run of `{name}`; reproduce it again", shown(data), record.id),
         }
     }
     let summary = Summary::new(&plan, &records);
     let panels: Vec<_> = summary.families.iter().map(|family| (family, Figure::TestTop1)).collect();
-    let picture = chart::svg(&panels, Place::File)?;
+    let figure = chart::svg(&panels, Medium::File)?;
     let page = markdown::page(&summary).replacen(
         "\n## ",
         &format!(
-            "\nMade by `cargo xtask results {name}` from the runs of `cargo xtask reproduce {name}`.\n\n\
-             ![Test top-1 over the epochs]({name}.svg)\n\n## "
+            "\nGenerated by `cargo xtask results {name}` from the runs of `cargo xtask reproduce {name}`.\n\n\
+             ![Test top-1 by epoch]({name}.svg)\n\n## "
         ),
         1,
     );
-    Ok([(data.with_extension("md"), page), (data.with_extension("svg"), picture)])
+    Ok([(data.with_extension("md"), page), (data.with_extension("svg"), figure)])
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
+    use crate::report;
     use crate::run_folder::{Environment, Epoch, RunResult, Scores};
 
     fn experiments() -> Experiments {
         Experiments::read(&data_folder("experiments"), &data_folder("paper")).unwrap()
     }
 
-    /// A made-up record of every run of `smoke`.
+    /// An invented record for every run of `smoke`.
     fn records(experiments: &Experiments) -> Vec<Record> {
         let scores = || Scores { top1: 12.5, top5: 55.0, loss: 2.25 };
         let plan = Plan::new(experiments, "smoke", None).unwrap();
-        let record = |run: &crate::plan::Run| Record {
+        let record = |run: &Run| Record {
             id: run.id.clone(),
             command: run.command(),
             result: RunResult {
@@ -160,7 +164,7 @@ mod tests {
                 seed: run.seed.into(),
                 epochs: run.epochs,
             },
-            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5, seconds: 1.0 }],
+            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5, seconds: Some(1.0) }],
             environment: Environment {
                 convnn: "0".into(),
                 candle: "0".into(),
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_tables_pictures_and_commands_are_found() {
+    fn stale_tables_figures_and_commands_are_found() {
         let experiments = experiments();
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("smoke.json");
@@ -182,9 +186,7 @@ mod tests {
         let keep = |records: &[Record]| fs::write(&data, serde_json::to_string(records).unwrap()).unwrap();
         keep(&records);
         assert!(check(&experiments, folder.path()).is_err(), "there is no table");
-        for (path, text) in rendered(&experiments, &data).unwrap() {
-            fs::write(path, text).unwrap();
-        }
+        render(&experiments, &data).unwrap();
         check(&experiments, folder.path()).unwrap();
 
         records[0].result.last.top1 = 13.0;
@@ -199,7 +201,31 @@ mod tests {
     }
 
     #[test]
-    fn the_results_in_docs_are_made_from_the_data_beside_them() {
+    fn reports_do_not_need_published_numbers() {
+        let mut experiments = experiments();
+        for family in &mut experiments.families {
+            family.published = None;
+            family.rows.iter_mut().for_each(|row| row.published = None);
+        }
+        let records = records(&experiments);
+        let plan = Plan::new(&experiments, "smoke", None).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        report::write(&Summary::new(&plan, &records), out.path()).unwrap();
+        let read = |name| fs::read_to_string(out.path().join(name)).unwrap();
+        let [page, markdown, csv] = ["report.html", "report.md", "results.csv"].map(read);
+        let half = "| half and half (ratio 0.5) | 1 of 1 | 12.50 | 12.50 | 12.50 | 55.00 | 1,234 | 0.500 | 1.0 |";
+        assert!(markdown.contains(half), "{markdown}");
+        for text in [&page, &markdown] {
+            assert!(
+                !text.contains("Published:") && !text.contains("| published") && !text.contains(">published"),
+                "{text}"
+            );
+        }
+        assert_eq!(csv.lines().filter(|line| line.ends_with(",0.5,1.0,,,,,")).count(), 6, "{csv}");
+    }
+
+    #[test]
+    fn the_results_in_docs_match_the_data_next_to_them() {
         check(&experiments(), &root().join("docs/results")).unwrap();
     }
 }

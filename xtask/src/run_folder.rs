@@ -1,20 +1,20 @@
-//! What the trainer left in a run folder.
+//! What the trainer leaves in a run folder.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::Settings;
+use crate::files::{read_json, read_json_lines, read_toml};
 use crate::plan::Run;
 
-/// How far a run is.
+/// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing of it is there.
+    /// It has not started.
     New,
-    /// It began and did not finish.
+    /// It has started but not finished.
     Interrupted,
     /// It is complete.
     Done,
@@ -42,13 +42,13 @@ pub struct Record {
     pub command: String,
     /// What it reached.
     pub result: RunResult,
-    /// A line an epoch.
+    /// Its epochs, in order.
     pub epochs: Vec<Epoch>,
     /// Where it ran.
     pub environment: Environment,
 }
 
-/// What `environment.json` says that is worth keeping: nothing that names a folder of the machine.
+/// The part of `environment.json` worth publishing: nothing that names a folder of the machine.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Environment {
     /// Version of the trainer.
@@ -59,7 +59,7 @@ pub struct Environment {
     pub device: String,
     /// Name of the processor.
     pub cpu: Option<String>,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
     /// Operating system and architecture.
     pub system: String,
@@ -68,7 +68,7 @@ pub struct Environment {
 /// `result.json`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct RunResult {
-    /// The last epoch: the headline.
+    /// The final epoch: the headline.
     #[serde(rename = "final")]
     pub last: Scores,
     /// The mean of the last five epochs.
@@ -79,7 +79,7 @@ pub struct RunResult {
     pub params: u64,
     /// GFLOPs of one image, 2 per multiply-add.
     pub gflops: f64,
-    /// Mean seconds of an epoch, training and evaluation.
+    /// Mean seconds per epoch, training and evaluation.
     pub seconds_per_epoch: f64,
     /// The trainer's preset.
     pub preset: String,
@@ -102,79 +102,63 @@ pub struct Scores {
     pub loss: f64,
 }
 
-/// A line of `metrics.jsonl`; accuracies in percent.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// A point of a training curve: a line of `metrics.jsonl`, or a row of a published curve.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Epoch {
-    /// Epoch, from 1.
+    /// Epoch, counted from 1.
     pub epoch: u32,
     /// Mean training loss.
     pub train_loss: f64,
-    /// Test top-1 accuracy.
+    /// Test top-1 accuracy in percent.
     pub test_top1: f64,
-    /// Seconds the epoch took.
-    pub seconds: f64,
+    /// Seconds that our run took for it, training and evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 impl Record {
-    /// Reads the finished run of `folder`, and holds it against what was planned.
-    ///
-    /// # Errors
-    /// A missing or damaged file, or results of another configuration.
+    /// Reads the finished run in `folder`, and refuses one that is damaged or was not trained as planned.
     pub fn read(folder: &Path, run: &Run) -> Result<Self> {
-        let result: RunResult = json(&read(folder, "result.json")?, "result.json")?;
-        let metrics = read(folder, "metrics.jsonl")?;
-        let epochs = metrics.lines().map(|line| json(line, "metrics.jsonl"));
         let record = Self {
             id: run.id.clone(),
             command: run.command(),
-            result,
-            epochs: epochs.collect::<Result<_>>()?,
-            environment: json(&read(folder, "environment.json")?, "environment.json")?,
+            result: read_json(&folder.join("result.json"))?,
+            epochs: read_json_lines(&folder.join("metrics.jsonl"))?,
+            environment: read_json(&folder.join("environment.json"))?,
         };
-        let config = read(folder, "config.toml")?;
-        record.agrees(run, &config.parse().context("config.toml")?)?;
+        record.check(run, &read_toml(&folder.join("config.toml"))?)?;
         Ok(record)
     }
 
-    fn agrees(&self, run: &Run, config: &toml::Table) -> Result<()> {
+    fn check(&self, run: &Run, config: &toml::Table) -> Result<()> {
         let result = &self.result;
-        let same = |what: &str, found: &str, planned: &str| {
-            ensure!(found == planned, "the folder holds a run with {what} {found}, but {planned} is planned");
-            Ok(())
-        };
-        same("preset", &result.preset, &run.base)?;
-        same("seed", &result.seed.to_string(), &run.seed.to_string())?;
-        same("epochs", &result.epochs.to_string(), &run.epochs.to_string())?;
+        for (what, found, planned) in [
+            ("preset", &result.preset, &run.base),
+            ("seed", &result.seed.to_string(), &run.seed.to_string()),
+            ("epochs", &result.epochs.to_string(), &run.epochs.to_string()),
+        ] {
+            ensure!(found == planned, "the folder holds a run with {what} = {found}; expected {planned}");
+        }
         ensure!(
             self.epochs.len() == run.epochs as usize,
-            "metrics.jsonl has {} lines, but the run has {} epochs",
+            "metrics.jsonl has {} lines; expected one for each of the {} epochs",
             self.epochs.len(),
             run.epochs
         );
-        settings_hold(&run.set, config)
+        check_settings(&run.set, config)
     }
 }
 
-/// Every planned setting stands in the configuration that the trainer resolved.
-fn settings_hold(set: &Settings, config: &toml::Table) -> Result<()> {
+/// Checks that the configuration resolved by the trainer contains every planned setting.
+fn check_settings(set: &Settings, config: &toml::Table) -> Result<()> {
     for (key, planned) in set {
-        let mut found = config.get(key.split('.').next().unwrap_or_default());
-        for part in key.split('.').skip(1) {
-            found = found.and_then(|table| table.get(part));
-        }
-        match found {
+        let mut parts = key.split('.');
+        let first = parts.next().and_then(|part| config.get(part));
+        match parts.fold(first, |table, part| table?.get(part)) {
             Some(found) if found == planned => {}
-            Some(found) => bail!("the folder holds a run with {key} = {found}, but {planned} is planned"),
-            None => bail!("the folder holds a run without `{key}` in its config.toml"),
+            Some(found) => bail!("the folder holds a run with {key} = {found}; expected {planned}"),
+            None => bail!("the folder holds a run without `{key}` in its config.toml; expected {planned}"),
         }
     }
     Ok(())
-}
-
-fn read(folder: &Path, name: &str) -> Result<String> {
-    fs::read_to_string(folder.join(name)).with_context(|| format!("cannot read {name}"))
-}
-
-fn json<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T> {
-    serde_json::from_str(text).with_context(|| name.to_string())
 }

@@ -1,10 +1,10 @@
-//! What the runs of a row say together, and what two rows say about a claim.
+//! Means over the runs of each row, and what they say about the claims.
 
 use crate::experiment::{Claim, Family, Preset, Row, Training};
 use crate::plan::Plan;
 use crate::run_folder::{Record, RunResult};
 
-/// A report: every row of the plan with the runs that are finished.
+/// The contents of a report: every row of the plan with its finished runs.
 pub struct Summary<'a> {
     /// The preset's name.
     pub name: &'a str,
@@ -20,7 +20,7 @@ pub struct FamilySummary<'a> {
     pub family: &'a Family,
     /// How we trained it.
     pub training: &'a Training,
-    /// The rows in order, those without a finished run too.
+    /// The rows in order, including those without a finished run.
     pub rows: Vec<RowSummary<'a>>,
     /// The claims in order.
     pub verdicts: Vec<(&'a Claim, Verdict)>,
@@ -32,7 +32,7 @@ pub struct RowSummary<'a> {
     pub row: &'a Row,
     /// Finished runs, by seed.
     pub records: Vec<&'a Record>,
-    /// Planned runs.
+    /// Number of planned runs.
     pub planned: usize,
 }
 
@@ -41,9 +41,9 @@ pub struct RowSummary<'a> {
 pub struct Mean {
     /// The mean.
     pub mean: f64,
-    /// The standard deviation of one run (n − 1); `None` for a single run.
+    /// The sample standard deviation (n − 1); `None` for a single run.
     pub sd: Option<f64>,
-    /// Runs.
+    /// Number of runs.
     pub n: usize,
 }
 
@@ -54,21 +54,21 @@ pub enum Verdict {
     Holds(Difference),
     /// The difference is below zero with 95 % confidence.
     DoesNotHold(Difference),
-    /// Neither, for this reason.
+    /// Neither, for the given reason.
     NotDecidable(&'static str),
 }
 
 /// The difference of two means, in points of test top-1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// The better row's mean less the worse row's.
+    /// The mean of the row claimed to be better, minus that of the other.
     pub mean: f64,
     /// Half the width of the 95 % interval.
     pub margin: f64,
 }
 
 impl<'a> Summary<'a> {
-    /// Sorts `records` into the rows of `plan`.
+    /// Assigns `records` to the rows of `plan`.
     pub fn new(plan: &Plan<'a>, records: &'a [Record]) -> Self {
         let families = plan.families().into_iter().filter_map(|family| {
             let training = family.presets.get(plan.name)?;
@@ -87,7 +87,7 @@ impl<'a> Summary<'a> {
 }
 
 impl RowSummary<'_> {
-    /// The mean of a figure over the finished runs; `None` without one.
+    /// The mean of a figure over the finished runs; `None` if there are none.
     pub fn mean(&self, figure: impl Fn(&RunResult) -> f64) -> Option<Mean> {
         let values: Vec<f64> = self.records.iter().map(|record| figure(&record.result)).collect();
         Mean::of(&values)
@@ -100,7 +100,7 @@ impl RowSummary<'_> {
 }
 
 impl Mean {
-    /// The mean of `values`; `None` of no values.
+    /// The mean of `values`; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         if n == 0 {
@@ -132,17 +132,17 @@ fn judge(claim: &Claim, rows: &[RowSummary], preset: &Preset) -> Verdict {
         return Verdict::NotDecidable("too little training");
     }
     match difference(better, worse) {
-        None => Verdict::NotDecidable("one seed only; --seeds 3 gives a spread"),
+        None => Verdict::NotDecidable("only one seed; --seeds 3 gives a spread"),
         Some(found) if found.mean - found.margin > 0.0 => Verdict::Holds(found),
         Some(found) if found.mean + found.margin < 0.0 => Verdict::DoesNotHold(found),
         Some(_) => Verdict::NotDecidable("the difference is within the spread over seeds"),
     }
 }
 
-/// The 95 % interval of the difference of two means with unequal spreads, with the smaller sample's degrees of freedom
-/// (never narrower than Welch's). `None` where a mean has no spread.
+/// The 95 % interval of the difference of two means with unequal variances, using the degrees of freedom of the smaller
+/// sample (never narrower than Welch's). `None` if a mean has no spread.
 fn difference(better: Mean, worse: Mean) -> Option<Difference> {
-    /// Two-sided 95 % points of Student's t for 1, 2, … degrees of freedom.
+    /// Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
     const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
     let variance = better.sd?.powi(2) / better.n as f64 + worse.sd?.powi(2) / worse.n as f64;
     let freedom = better.n.min(worse.n) - 1;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_needs_two_runs_a_row() {
+    fn an_interval_needs_two_runs_per_row() {
         let [one, three] = [&[80.0][..], &[80.0, 81.0, 82.0]].map(|values| Mean::of(values).unwrap());
         assert_eq!(difference(three, one), None);
         // sd 1, n 3 on both sides: t(2) · √(1/3 + 1/3) = 4.303 · 0.8165.

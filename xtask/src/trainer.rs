@@ -1,4 +1,4 @@
-//! Building and starting the trainer, `convnn`, as a process.
+//! Builds the trainer, `convnn`, and runs it as a process.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -17,17 +17,17 @@ use crate::plan::Run;
 use crate::run_folder::State;
 use crate::workspace;
 
-/// How long an interrupted trainer may take to write its checkpoint before it is killed, which loses nothing that a
-/// checkpoint holds.
+/// How long an interrupted trainer may take to save a checkpoint before it is killed. Killing it loses only the work
+/// since the last checkpoint.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The trainer's binary and how it is started.
+/// The trainer's binary and how to start it.
 pub struct Trainer {
     /// The binary.
     pub program: PathBuf,
-    /// The folder of the complete data set; where there is none the trainer looks itself.
+    /// The folder of the full data set; without it the trainer searches its usual places.
     pub data: Option<PathBuf>,
-    /// The number of threads; where there is none the trainer takes all cores.
+    /// The number of threads; without it the trainer uses all cores.
     pub threads: Option<u16>,
     /// Set by Ctrl-C and by SIGTERM.
     interrupted: Arc<AtomicBool>,
@@ -39,7 +39,7 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed(Failure),
-    /// Ctrl-C or SIGTERM stopped it; it can be resumed.
+    /// Ctrl-C or SIGTERM interrupted it; it can be resumed.
     Interrupted,
 }
 
@@ -47,12 +47,12 @@ pub enum Outcome {
 pub struct Failure {
     /// The last lines it wrote, and its exit status.
     pub why: String,
-    /// Whether it refused its input, and trained nothing.
-    pub bad_input: bool,
+    /// Whether it rejected its input before training.
+    pub invalid_input: bool,
 }
 
 impl Trainer {
-    /// A trainer that leaves a resumable run behind on Ctrl-C. A second Ctrl-C ends this process at once.
+    /// A trainer that leaves a resumable run when interrupted with Ctrl-C. A second Ctrl-C ends this process at once.
     pub fn new(program: PathBuf) -> Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -62,16 +62,18 @@ impl Trainer {
         Ok(Self { program, data: None, threads: None, interrupted })
     }
 
-    /// Carries out `run` in `folder`, from its last checkpoint where it has one.
+    /// Trains `run` in `folder`, resuming from its last checkpoint if there is one. Whatever the trainer writes to
+    /// stderr is copied to our stderr and to `log.txt` in the folder.
     ///
-    /// What the trainer writes to stderr goes to ours and to `log.txt` in the folder.
-    ///
-    /// # Errors
-    /// The process cannot be started or its log cannot be written.
-    pub fn carry_out(&self, run: &Run, folder: &Path) -> Result<Outcome> {
+    /// If the run is finished, the trainer only compares the folder with the configuration of `run`.
+    pub fn train(&self, run: &Run, folder: &Path) -> Result<Outcome> {
         let mut command = self.command(run, folder);
-        if State::of(folder) == State::Interrupted {
-            command.arg("--resume");
+        match State::of(folder) {
+            State::New => {}
+            State::Interrupted => {
+                command.arg("--resume");
+            }
+            State::Done => return self.verify(&mut command),
         }
         let mut child = self.start(&mut command)?;
         let stderr = child.stderr.take().context("stderr is piped")?;
@@ -90,12 +92,8 @@ impl Trainer {
         })
     }
 
-    /// Has the trainer hold the finished run in `folder` against the configuration of `run`.
-    ///
-    /// # Errors
-    /// The process cannot be started.
-    pub fn verify(&self, run: &Run, folder: &Path) -> Result<Outcome> {
-        let output = self.start(&mut self.command(run, folder))?.wait_with_output()?;
+    fn verify(&self, command: &mut Command) -> Result<Outcome> {
+        let output = self.start(command)?.wait_with_output()?;
         if output.status.success() {
             return Ok(Outcome::Done);
         }
@@ -117,7 +115,7 @@ impl Trainer {
         command.spawn().with_context(|| format!("cannot start {}", self.program.display()))
     }
 
-    /// Waits for the process to end; after an interruption it has `GRACE` to do so. `None`: it was killed.
+    /// Waits for the process to exit; once interrupted, it has `GRACE` to do so. `None` means that it was killed.
     fn wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
         let mut interrupted_at = None;
         loop {
@@ -125,7 +123,7 @@ impl Trainer {
                 return Ok(Some(status));
             }
             if self.interrupted.load(Ordering::Relaxed) {
-                // From a terminal the trainer has received the signal itself.
+                // Ctrl-C in a terminal reaches the trainer directly.
                 let since = interrupted_at.get_or_insert_with(Instant::now);
                 if since.elapsed() > GRACE {
                     child.kill()?;
@@ -140,34 +138,31 @@ impl Trainer {
 
 impl Failure {
     fn new(last_lines: &str, status: ExitStatus) -> Self {
-        Self { why: format!("{last_lines}{status}"), bad_input: status.code() == Some(2) }
+        Self { why: format!("{last_lines}{status}"), invalid_input: status.code() == Some(2) }
     }
 }
 
-/// Builds the release binary, and returns its path.
-///
-/// # Errors
-/// The build fails; cargo has then said why.
+/// Builds the release binary, and returns its path. If the build fails, cargo has printed why.
 pub fn build() -> Result<PathBuf> {
     let mut command = workspace::cargo();
     command.args(["build", "--release", "--package", "convnn-train", "--bin", "convnn"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "building the trainer failed");
+    ensure!(output.status.success(), "the trainer does not build");
     let messages = String::from_utf8_lossy(&output.stdout);
     let executable = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         (message["target"]["name"] == "convnn").then_some(())?;
         message["executable"].as_str().map(PathBuf::from)
     });
-    executable.context("cargo did not say where it put the binary `convnn`")
+    executable.context("cargo did not report the path of the binary `convnn`")
 }
 
-/// What the trainer writes to stderr, on its way to ours and to the log in the run's folder.
+/// Copies the trainer's stderr to ours and to the log in the run's folder.
 struct Log {
     folder: PathBuf,
     file: Option<File>,
-    /// Lines from before there was a run in the folder: bad input leaves no folder, and so no log.
+    /// Lines written before the run folder exists: invalid input creates no folder, and so no log.
     waiting: Vec<u8>,
     last: VecDeque<String>,
 }
@@ -177,7 +172,7 @@ impl Log {
         Self { folder: folder.to_owned(), file: None, waiting: Vec::new(), last: VecDeque::new() }
     }
 
-    /// Copies everything; returns the last lines.
+    /// Copies everything, and returns the last lines.
     fn copy(mut self, from: ChildStderr) -> io::Result<String> {
         const KEPT: usize = 8;
         let mut from = BufReader::new(from);

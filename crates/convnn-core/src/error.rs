@@ -9,7 +9,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// More neighbors are asked for than there are candidates.
     #[error(
-        "{layer}: {neighbors} neighbors are asked for, but there are only {candidates} candidates; \
+        "{layer}: `neighbors` is {neighbors}, but there are only {candidates} candidates; \
          lower `neighbors` or widen `candidates`"
     )]
     NeighborsExceedCandidates {
@@ -42,6 +42,28 @@ pub enum Error {
         /// The shape found.
         found: Vec<usize>,
         /// The shape expected, in letters or numbers.
+        expected: String,
+    },
+    /// The input of a layer has the wrong shape or type.
+    #[error("{layer}: input {found}; expected {expected}")]
+    Input {
+        /// Path of the layer, or its kind if it has no path.
+        layer: String,
+        /// What was found.
+        found: String,
+        /// What the layer takes.
+        expected: String,
+    },
+    /// A tensor has the wrong dtype.
+    #[error("{op}: `{tensor}` has dtype {found:?}; expected {expected}")]
+    DType {
+        /// The operation or layer.
+        op: &'static str,
+        /// The argument.
+        tensor: &'static str,
+        /// The dtype found.
+        found: candle_core::DType,
+        /// The dtypes expected.
         expected: String,
     },
     /// A parameter is asked for twice with different shapes.
@@ -83,4 +105,18 @@ pub(crate) fn ensure_shape(
         return Ok(());
     }
     Err(Error::Shape { op, tensor, found: found.dims().to_vec(), expected: expected() })
+}
+
+/// Fails with [`Error::DType`] unless all tensors are of one floating-point type.
+pub(crate) fn ensure_dtype(op: &'static str, tensors: &[(&'static str, &candle_core::Tensor)]) -> Result<()> {
+    let Some((first_name, first)) = tensors.first() else { return Ok(()) };
+    for (tensor, found) in tensors {
+        let expected = match found.dtype().is_float() {
+            false => "a floating-point type; convert with `to_dtype`".to_owned(),
+            true if found.dtype() == first.dtype() => continue,
+            true => format!("{:?}, the dtype of `{first_name}`", first.dtype()),
+        };
+        return Err(Error::DType { op, tensor, found: found.dtype(), expected });
+    }
+    Ok(())
 }

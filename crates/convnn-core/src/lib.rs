@@ -61,10 +61,11 @@ pub use error::{Error, Result};
 pub use grid::Grid;
 pub use kernel::backward::backward;
 pub use layers::{
-    AttentionWeights, Branching2d, Branching2dAttention, Branching2dConfig, ConvNn1d, ConvNn1dConfig, ConvNn2d,
-    ConvNn2dAttention, ConvNn2dConfig, ConvNnAttention, ConvNnAttentionConfig,
+    AttentionWeights, Branching2d, Branching2dAttention, Branching2dAttentionConfig, Branching2dConfig, ConvNn1d,
+    ConvNn1dConfig, ConvNn2d, ConvNn2dAttention, ConvNn2dAttentionConfig, ConvNn2dConfig, ConvNnAttention,
+    ConvNnAttentionConfig,
 };
-pub use operator::{Candidates, Compare, Kernel, Modulation, Shuffle, Similarity, Values};
+pub use operator::{Candidates, Compare, Kernel, Modulation, Neighbors, Shuffle, Similarity, Values};
 pub use random::streams;
 pub use random::{Generator, Parameters, Pass, Streams, fan_in_uniform, is_running_statistic};
 pub use testing as check;

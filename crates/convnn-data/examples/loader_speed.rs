@@ -1,7 +1,7 @@
 //! Times the readers and the loader: `cargo run --release -p convnn-data --example loader_speed -- DIR`.
 //!
-//! DIR holds `cifar-10-batches-bin` and `cifar-100-binary`. The loader runs alone, so that its images a second are
-//! the most that a training can get.
+//! DIR holds `cifar-10-batches-bin` and `cifar-100-binary`. The loader runs alone, so its images per second are an
+//! upper bound for training.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A generator a name; the trainer hands in its own.
+/// One generator per name; the trainer passes its own.
 fn streams() -> Streams {
     Arc::new(|name| {
         let mut seed = [0; 32];

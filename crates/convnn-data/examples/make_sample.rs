@@ -1,11 +1,9 @@
-//! Makes the embedded sample again from the official files.
+//! Regenerates the embedded sample from the official files:
+//! `cargo run --release -p convnn-data --example make_sample -- DIR`, where DIR holds `cifar-10-batches-bin`.
 //!
-//! `cargo run -p convnn-data --example make_sample -- DIR`, with DIR the folder that holds `cifar-10-batches-bin`, writes
-//! `sample.png` and `sample.labels` in `assets/`. The same files come out each time.
-//!
-//! Taken are, of each class, the first images in the official order: 51 or 52 of the training images and 25 or 26 of
-//! the test images, one more of the lower labels, since 512 and 256 are no multiples of 10. They keep the official
-//! order. The indices are printed.
+//! Writes `sample.png` and `sample.labels` to `assets/`, the same bytes every time, and prints the indices of the images.
+//! These are the first ones of each class, in the official order: 51 or 52 for training and 25 or 26 for testing, with
+//! the extra image for the lower labels, since 512 and 256 are not multiples of 10.
 
 use std::error::Error;
 use std::fs::File;
@@ -13,8 +11,7 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use convnn_data::{Dataset, DatasetName, IMAGE, Labels, SIDE, Source, Split};
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
+use png::{ColorType, Compression, Encoder, Filter};
 
 const COLUMNS: usize = 32;
 
@@ -43,16 +40,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let file = BufWriter::new(File::create(assets.join("sample.png"))?);
-    PngEncoder::new_with_quality(file, CompressionType::Best, FilterType::Adaptive).write_image(
-        &sheet,
-        width as u32,
-        height as u32,
-        ExtendedColorType::Rgb8,
-    )?;
+    let mut encoder = Encoder::new(file, width as u32, height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_compression(Compression::High);
+    encoder.set_filter(Filter::Adaptive);
+    encoder.write_header()?.write_image_data(&sheet)?;
     Ok(())
 }
 
-/// The first images of each class, `n` in all, in their order.
+/// Indices of the first images of each class, `n` in total, in order.
 fn balanced(split: &Split, n: usize) -> Vec<usize> {
     let classes = DatasetName::Cifar10.classes();
     let mut wanted: Vec<usize> = (0..classes).map(|label| n / classes + usize::from(label < n % classes)).collect();

@@ -1,61 +1,57 @@
-//! Everything that can be wrong with data, each as one line that says what to do.
+//! The errors of this crate, each one line that says what to do.
 
 use std::path::PathBuf;
 
-use crate::name::DatasetName;
+use crate::name::{DatasetName, Labels};
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What is wrong with the data, with the place, what was found and what was expected.
+/// What is wrong with the data: where, what was found, what was expected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name that is no data set.
-    #[error("unknown data set {0:?}; known are cifar10 and cifar100")]
-    UnknownDataset(String),
-
-    /// No place that was looked at has the data set.
-    #[error("{} was not found: {}; get it with `{command}`", dataset.title(), looked.join("; "))]
+    /// The data set was found in none of the places that were searched.
+    #[error("{} was not found: {}; download it with `{command}`", dataset.title(), searched.join("; "))]
     NotFound {
         /// The data set.
         dataset: DatasetName,
-        /// Where it was looked for and what was there, in the order of the search.
-        looked: Vec<String>,
-        /// A command that gets it.
+        /// What was found in each place, in search order.
+        searched: Vec<String>,
+        /// A command that downloads it.
         command: String,
     },
 
-    /// A data folder that does not exist.
-    #[error("data folder {}: not found; get {} with `{command}`", folder.display(), dataset.title())]
+    /// The data folder does not exist.
+    #[error("data folder {}: not found; download {} with `{command}`", folder.display(), dataset.title())]
     FolderMissing {
-        /// The folder asked for.
+        /// The folder.
         folder: PathBuf,
         /// The data set.
         dataset: DatasetName,
-        /// A command that gets it.
+        /// A command that downloads it.
         command: String,
     },
 
-    /// A data folder with no file of the data set.
+    /// The data folder has no file of the data set.
     #[error(
-        "data folder {}: holds neither the files of {} ({first}, …) nor a folder {}; get it with `{command}`",
+        "data folder {}: holds neither the files of {} ({first}, …) nor a folder {}; download it with `{command}`",
         folder.display(), dataset.title(), dataset.folder()
     )]
     FolderForeign {
-        /// The folder asked for.
+        /// The folder.
         folder: PathBuf,
         /// The data set.
         dataset: DatasetName,
-        /// The first file it should hold.
+        /// The first file that is expected.
         first: String,
-        /// A command that gets it.
+        /// A command that downloads it.
         command: String,
     },
 
-    /// A data folder that lacks some files.
+    /// Some files of the data folder are missing.
     #[error(
-        "data folder {}: incomplete, {} of {expected} files of {} missing ({}); get them with `{command}`",
+        "data folder {}: incomplete, {} of {expected} files of {} missing ({}); download them with `{command}`",
         folder.display(), missing.len(), dataset.title(), missing.join(", ")
     )]
     FilesMissing {
@@ -65,29 +61,26 @@ pub enum Error {
         dataset: DatasetName,
         /// The missing files.
         missing: Vec<String>,
-        /// How many files there should be.
+        /// The number of files that are expected.
         expected: usize,
-        /// A command that gets them.
+        /// A command that downloads them.
         command: String,
     },
 
-    /// A file of the wrong size.
-    #[error(
-        "{}: {found} bytes found, {expected} expected; get the file again with `{command}`",
-        file.display()
-    )]
+    /// A file has the wrong size.
+    #[error("{}: {found} bytes found, {expected} expected; download it again with `{command}`", file.display())]
     FileSize {
         /// The file.
         file: PathBuf,
         /// Its size in bytes.
         found: u64,
-        /// The size it should have.
+        /// The expected size in bytes.
         expected: u64,
-        /// A command that gets it.
+        /// A command that downloads it.
         command: String,
     },
 
-    /// A label that is no class of the data set.
+    /// A label is out of range.
     #[error(
         "{}: record {record} has {kind} label {found}, expected 0 to {last}; the file is damaged, {remedy}",
         file.display()
@@ -97,17 +90,17 @@ pub enum Error {
         file: PathBuf,
         /// The record (row), from 0.
         record: usize,
-        /// Which of the labels: "fine" or "coarse".
-        kind: &'static str,
-        /// The label found.
+        /// Which of the labels.
+        kind: Labels,
+        /// The label.
         found: i64,
-        /// The largest label of the data set.
+        /// The largest valid label.
         last: usize,
         /// What to do.
         remedy: String,
     },
 
-    /// A file whose contents are not the published ones.
+    /// The contents of a file are not the published ones.
     #[error(
         "{}: {algorithm} {found} found, {expected} expected; the file is damaged, {remedy}",
         file.display()
@@ -117,7 +110,7 @@ pub enum Error {
         file: PathBuf,
         /// "MD5" or "SHA-256".
         algorithm: &'static str,
-        /// Checksum of the file.
+        /// The checksum of the file.
         found: Box<str>,
         /// The published checksum.
         expected: Box<str>,
@@ -125,16 +118,24 @@ pub enum Error {
         remedy: String,
     },
 
-    /// The sample holds images of CIFAR-10 only.
-    #[error("the embedded sample holds images of CIFAR-10 only, {} was asked for; give a data folder or take cifar10", .0.title())]
+    /// The sample has no images of this data set.
+    #[error("the embedded sample has no images of {}, only of CIFAR-10; use cifar10 or give a data folder", .0.title())]
     NotInSample(DatasetName),
 
-    /// A file of the hub that could not be fetched.
-    #[error("{file} could not be fetched from {endpoint}: {reason}")]
+    /// The crate was built without the feature `hub`.
+    #[error("the Hugging Face hub is not part of this build; build with `--features hub` to use it")]
+    NoHub,
+
+    /// There is no folder for the hub cache.
+    #[error("the hub was asked for, but there is no folder for its cache; set HF_HUB_CACHE to one")]
+    NoHubCache,
+
+    /// A file could not be downloaded from the hub.
+    #[error("{file} could not be downloaded from {endpoint}: {reason}")]
     Hub {
-        /// The file, after the name of its repository.
+        /// The file, with its repository.
         file: String,
-        /// Address of the hub.
+        /// URL of the hub.
         endpoint: String,
         /// The causes, outermost first.
         reason: String,
@@ -142,19 +143,16 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 
-    /// A file of the hub that is not in the cache, and the network is not to be used.
-    #[error(
-        "{file} is not in the hub cache {} and the hub is switched off (HF_HUB_OFFLINE)",
-        cache.display()
-    )]
+    /// A file is not in the hub cache, and downloads are disabled.
+    #[error("{file} is not in the hub cache {} and downloads are disabled (HF_HUB_OFFLINE)", cache.display())]
     HubOffline {
-        /// The file, after the name of its repository.
+        /// The file, with its repository.
         file: String,
         /// The cache folder.
         cache: PathBuf,
     },
 
-    /// A parquet file that cannot be read as images and labels.
+    /// A parquet file cannot be read as images and labels.
     #[error("{}: {reason}; {remedy}", file.display())]
     Parquet {
         /// The file.
@@ -165,11 +163,8 @@ pub enum Error {
         remedy: String,
     },
 
-    /// An image of a parquet file that cannot be decoded.
-    #[error(
-        "{}: the image of row {row} is damaged ({reason}); {remedy}",
-        file.display()
-    )]
+    /// An image of a parquet file cannot be decoded.
+    #[error("{}: the image in row {row} is damaged ({reason}); {remedy}", file.display())]
     Picture {
         /// The file.
         file: PathBuf,
@@ -181,50 +176,64 @@ pub enum Error {
         remedy: String,
     },
 
-    /// Images and labels that do not belong together.
+    /// The numbers of images and labels differ.
     #[error(
-        "a split needs {} bytes an image and one label: found {bytes} bytes, {labels} labels and {coarse} coarse labels",
-        crate::split::IMAGE
+        "images and labels do not match: {labels} labels and {coarse} coarse labels need {expected} bytes of images, \
+         found {bytes}"
     )]
     SplitShape {
         /// Bytes of all images.
         bytes: usize,
+        /// Bytes of one image per label.
+        expected: usize,
         /// Number of labels.
         labels: usize,
-        /// Number of coarse labels.
+        /// Number of coarse labels, or of labels if there are no coarse ones.
         coarse: usize,
     },
 
-    /// A batch size of 0.
-    #[error("batch size 0; expected at least 1")]
-    BatchSize,
+    /// The batch size is 0, or a batch would not fit into memory.
+    #[error("batch size {found}; expected 1 to {max} for images of {side}×{side} pixels")]
+    BatchSize {
+        /// The batch size.
+        found: usize,
+        /// The largest batch size for these images.
+        max: usize,
+        /// Side of the images in pixels.
+        side: usize,
+    },
 
-    /// An image size of 0, or one that no memory holds.
-    #[error("image size {0}; expected 1 to {max} pixels", max = crate::loader::LARGEST_IMAGE)]
-    ImageSize(usize),
+    /// The image size is 0 or too large.
+    #[error("image size {found}; expected 1 to {max} pixels")]
+    ImageSize {
+        /// The image size.
+        found: usize,
+        /// The largest image size.
+        max: usize,
+    },
 
-    /// A split without images.
+    /// The split has no images.
     #[error("no images to load: the split is empty")]
     Empty,
 
-    /// Coarse labels asked of a data set that has none.
-    #[error("coarse labels were asked for, but this data set has none; expected fine labels")]
+    /// The data set has no coarse labels.
+    #[error("coarse labels were asked for, but this data set has only fine labels")]
     NoCoarseLabels,
 
-    /// A batch past the end of the epoch.
+    /// The batch is past the end of the epoch.
     #[error("batch {batch} was asked for, but an epoch has {batches} batches")]
     BatchPastEnd {
-        /// The batch asked for, from 0.
+        /// The batch, from 0.
         batch: usize,
-        /// Batches of an epoch.
+        /// Batches per epoch.
         batches: usize,
     },
 
     /// A thread could not be started.
-    #[error("a thread that prepares batches could not be started: {0}")]
+    #[error("a loader thread could not be started: {0}")]
     Thread(#[source] std::io::Error),
 
-    /// A file or folder that could not be read.
+    /// A file or folder could not be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.

@@ -1,4 +1,4 @@
-//! The two data sets: their names, classes and archives.
+//! The two data sets: names, classes, archives.
 
 use std::fmt;
 use std::path::Path;
@@ -6,10 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::split::Labels;
-
-/// A data set of this crate; `cifar10` or `cifar100` in configurations and on the command line.
+/// A data set, written `cifar10` or `cifar100` in configurations and on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -24,7 +21,7 @@ impl DatasetName {
     /// Every data set.
     pub const ALL: [Self; 2] = [Self::Cifar10, Self::Cifar100];
 
-    /// The name for people: "CIFAR-10".
+    /// The title for display: "CIFAR-10".
     pub fn title(self) -> &'static str {
         match self {
             Self::Cifar10 => "CIFAR-10",
@@ -32,7 +29,7 @@ impl DatasetName {
         }
     }
 
-    /// The class names by label, or `None` for the coarse labels of CIFAR-10, which has none.
+    /// The class names, indexed by label; `None` for the coarse labels of CIFAR-10, which has none.
     pub fn class_names(self, labels: Labels) -> Option<&'static [&'static str]> {
         match (self, labels) {
             (Self::Cifar10, Labels::Fine) => Some(&CIFAR10),
@@ -42,15 +39,11 @@ impl DatasetName {
         }
     }
 
-    /// Number of (fine) classes: 10 or 100.
+    /// Number of fine classes: 10 or 100.
     pub fn classes(self) -> usize {
-        self.fine_names().len()
-    }
-
-    pub(crate) fn fine_names(self) -> &'static [&'static str] {
         match self {
-            Self::Cifar10 => &CIFAR10,
-            Self::Cifar100 => &CIFAR100_FINE,
+            Self::Cifar10 => CIFAR10.len(),
+            Self::Cifar100 => CIFAR100_FINE.len(),
         }
     }
 
@@ -62,7 +55,7 @@ impl DatasetName {
         }
     }
 
-    /// Address of the official archive in the binary layout.
+    /// URL of the official archive of binary files.
     pub fn archive(self) -> &'static str {
         match self {
             Self::Cifar10 => "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -70,7 +63,7 @@ impl DatasetName {
         }
     }
 
-    /// The command that puts the official files into `folder`.
+    /// A shell command that downloads the official files into `folder`.
     pub fn download_command(self, folder: &Path) -> String {
         let (folder, archive) = (folder.display(), self.archive());
         format!("mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'")
@@ -87,13 +80,37 @@ impl fmt::Display for DatasetName {
 }
 
 impl FromStr for DatasetName {
-    type Err = Error;
+    type Err = UnknownDataset;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|known| known.to_string() == name)
-            .ok_or_else(|| Error::UnknownDataset(name.to_owned()))
+    fn from_str(name: &str) -> Result<Self, UnknownDataset> {
+        let known = Self::ALL.into_iter().find(|known| known.to_string() == name);
+        known.ok_or_else(|| UnknownDataset(name.to_owned()))
+    }
+}
+
+/// A name that is neither `cifar10` nor `cifar100`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown data set {0:?}; expected cifar10 or cifar100")]
+pub struct UnknownDataset(pub String);
+
+/// Which labels to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Labels {
+    /// The classes: 10 of CIFAR-10, 100 of CIFAR-100.
+    #[default]
+    Fine,
+    /// The 20 superclasses of CIFAR-100.
+    Coarse,
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fine => "fine",
+            Self::Coarse => "coarse",
+        })
     }
 }
 
@@ -231,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_survives_its_text_form() {
+    fn names_round_trip_through_text() {
         for name in DatasetName::ALL {
             assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
         }
@@ -240,7 +257,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = "cifar".parse::<DatasetName>().unwrap_err().to_string();
-        assert_eq!(message, "unknown data set \"cifar\"; known are cifar10 and cifar100");
+        assert_eq!(message, "unknown data set \"cifar\"; expected cifar10 or cifar100");
     }
 
     #[test]
@@ -249,7 +266,7 @@ mod tests {
         assert_eq!((fine[0], fine[99]), ("apple", "worm"));
         let coarse = DatasetName::Cifar100.class_names(Labels::Coarse).unwrap();
         assert_eq!((coarse.len(), coarse[0], coarse[19]), (20, "aquatic_mammals", "vehicles_2"));
-        assert_eq!(DatasetName::Cifar10.fine_names()[3], "cat");
+        assert_eq!(DatasetName::Cifar10.class_names(Labels::Fine).unwrap()[3], "cat");
         assert_eq!(DatasetName::Cifar10.class_names(Labels::Coarse), None);
     }
 }

@@ -1,41 +1,22 @@
-//! A set of images with their labels, as bytes.
+//! Images and labels as bytes.
+
+use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::name::Labels;
 
 /// Height and width of an image in pixels.
 pub const SIDE: usize = 32;
 /// Channels of an image: red, green, blue.
 pub const CHANNELS: usize = 3;
-/// Bytes of an image, (3, 32, 32) row-major.
+/// Bytes per image, (3, 32, 32) row-major.
 pub const IMAGE: usize = CHANNELS * SIDE * SIDE;
 
-/// Which labels of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Labels {
-    /// The classes: 10 of CIFAR-10, 100 of CIFAR-100.
-    #[default]
-    Fine,
-    /// The 20 superclasses of CIFAR-100.
-    Coarse,
-}
-
-impl Labels {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Fine => "fine",
-            Self::Coarse => "coarse",
-        }
-    }
-}
-
-/// The training or the test half of a data set: n images of (3, 32, 32) bytes, each with its label.
+/// The training or test images of a data set: n images of (3, 32, 32) bytes with their labels.
 ///
-/// Large, so it is shared behind an `Arc` and never copied.
+/// A split can be large; share it through an `Arc`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Split {
     images: Vec<u8>,
@@ -44,15 +25,15 @@ pub struct Split {
 }
 
 impl Split {
-    /// Puts images, (n, 3, 32, 32) row-major, and labels together.
+    /// Creates a split from images, (n, 3, 32, 32) row-major, and their labels.
     ///
     /// # Errors
-    /// Where the numbers of images, labels and coarse labels differ.
+    /// If the numbers of images, labels and coarse labels differ.
     pub fn new(images: Vec<u8>, labels: Vec<u8>, coarse: Option<Vec<u8>>) -> Result<Self> {
         let n = labels.len();
         let n_coarse = coarse.as_ref().map_or(n, Vec::len);
         if images.len() != n * IMAGE || n_coarse != n {
-            return Err(Error::SplitShape { bytes: images.len(), labels: n, coarse: n_coarse });
+            return Err(Error::SplitShape { bytes: images.len(), expected: n * IMAGE, labels: n, coarse: n_coarse });
         }
         Ok(Self { images, labels, coarse })
     }
@@ -62,7 +43,7 @@ impl Split {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether the split has no images.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -75,12 +56,12 @@ impl Split {
     /// One image, (3, 32, 32) row-major.
     ///
     /// # Panics
-    /// Where `index` is not below [`len`](Self::len).
+    /// If `index` is not less than [`len`](Self::len).
     pub fn image(&self, index: usize) -> &[u8] {
         &self.images[index * IMAGE..(index + 1) * IMAGE]
     }
 
-    /// The labels, or `None` for the coarse ones of a data set that has none.
+    /// The labels; `None` for the coarse labels of a data set without them.
     pub fn labels(&self, labels: Labels) -> Option<&[u8]> {
         match labels {
             Labels::Fine => Some(&self.labels),
@@ -88,7 +69,7 @@ impl Split {
         }
     }
 
-    /// A copy of the first `n` images (all of them where there are fewer).
+    /// A copy of the first `n` images, or of all of them if there are fewer.
     pub fn first(&self, n: usize) -> Self {
         let n = n.min(self.len());
         Self {
@@ -98,28 +79,22 @@ impl Split {
         }
     }
 
-    /// The images as a tensor (n, 3, 32, 32) of f32 from 0 to 1, without normalisation.
-    ///
-    /// # Errors
-    /// Those of Candle.
+    /// The images as an f32 tensor (n, 3, 32, 32) with values in [0, 1], not normalised.
     pub fn image_tensor(&self) -> Result<Tensor> {
         let shape = (self.len(), CHANNELS, SIDE, SIDE);
         let bytes = Tensor::from_slice(&self.images, shape, &Device::Cpu)?;
         Ok((bytes.to_dtype(DType::F32)? / 255.)?)
     }
 
-    /// The fine labels as a tensor (n) of u32.
-    ///
-    /// # Errors
-    /// Those of Candle.
+    /// The fine labels as a u32 tensor (n).
     pub fn label_tensor(&self) -> Result<Tensor> {
         let labels: Vec<u32> = self.labels.iter().map(|&label| label.into()).collect();
         Ok(Tensor::new(labels, &Device::Cpu)?)
     }
 }
 
-impl std::fmt::Debug for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Split").field("images", &self.len()).field("coarse_labels", &self.coarse.is_some()).finish()
     }
 }
@@ -130,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_and_labels_must_agree_in_number() {
+    fn images_and_labels_must_match_in_number() {
         assert!(Split::new(vec![0; 2 * IMAGE], vec![0, 1], Some(vec![0, 1])).is_ok());
         for (bytes, coarse) in [(2 * IMAGE - 1, 2), (2 * IMAGE, 1), (IMAGE, 2)] {
             let result = Split::new(vec![0; bytes], vec![0, 1], Some(vec![0; coarse]));
@@ -152,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn tensors_hold_the_bytes_as_shares_of_one() {
+    fn image_tensors_are_scaled_to_one() {
         let mut images = vec![0; IMAGE];
         images[1] = 255;
         images[SIDE] = 51;

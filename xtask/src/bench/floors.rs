@@ -1,64 +1,61 @@
-//! What the benchmark is held to, as data: `xtask/bench/floors.toml`.
+//! The goals of the benchmark, as data: `xtask/bench/floors.toml`.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Every case with its floor, in the order of the benchmark, and what holds between our own cases.
+use crate::files::{read, shown};
+
+/// Every case with its floor, in the order of the benchmark, and the limits on our own cases.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Floors {
-    /// The peer's seconds over ours.
+    /// The peer's seconds divided by ours.
     pub speedup: Vec<Speedup>,
-    /// Seconds of one of our cases over those of another.
+    /// Seconds of one of our cases divided by those of another.
     pub ratio: Vec<Ratio>,
     /// Peak memory of our cases.
     pub memory: Vec<Memory>,
 }
 
-/// A case, and how many times as fast as the peer it is to be.
+/// A case, and how many times as fast as the peer it must be.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speedup {
     /// The case.
     pub case: String,
-    /// The least of the peer's seconds over ours.
+    /// The lowest acceptable ratio of the peer's seconds to ours.
     pub at_least: f64,
 }
 
-/// Two cases of ours, and how much longer the first may take.
+/// Two of our cases, and how much longer the first may take.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ratio {
-    /// The case above.
+    /// The first case.
     pub case: String,
-    /// The case below.
+    /// The second case.
     pub of: String,
-    /// The most of the first's seconds over the second's.
+    /// The highest acceptable ratio of the first's seconds to the second's.
     pub at_most: f64,
 }
 
-/// A case, and the memory it may take.
+/// A case, and the memory it may use.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
     /// The case.
     pub case: String,
-    /// The most that its process may hold, in MiB.
+    /// The highest acceptable peak memory of its process, in MiB.
     pub at_most_mib: u64,
 }
 
 impl Floors {
-    /// Reads the file in `folder`.
-    ///
-    /// # Errors
-    /// A file that cannot be read, an unknown key, or a case that has no speedup or has two.
+    /// Reads `floors.toml` in `folder`. Refuses a case without exactly one speedup.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("floors.toml");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        Self::parse(&read(&path)?).with_context(|| shown(&path))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -80,9 +77,9 @@ mod tests {
     use crate::workspace::data_folder;
 
     #[test]
-    fn the_file_reads_and_a_wrong_one_does_not() {
-        assert_eq!(Floors::read(&data_folder("bench")).unwrap().speedup.len(), 26);
-        let text = fs::read_to_string(data_folder("bench").join("floors.toml")).unwrap();
+    fn every_case_has_exactly_one_speedup() {
+        Floors::read(&data_folder("bench")).unwrap();
+        let text = read(&data_folder("bench").join("floors.toml")).unwrap();
         for (from, to, expected) in [
             ("at_least = 1.5", "at_last = 1.5", "unknown field `at_last`"),
             ("of = \"vgg11_conv_step\"", "of = \"vgg11_step\"", "`vgg11_step` has 0 entries"),

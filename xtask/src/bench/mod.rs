@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benchmark beside that of a peer, in turn on this machine.
+//! `cargo xtask bench`: our benchmark and that of another implementation, the peer, in turn on one machine.
 
 mod floors;
 mod machine;
@@ -6,47 +6,46 @@ mod report;
 mod side;
 
 use std::env;
-use std::fs;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use time::UtcDateTime;
 
+use crate::files::{shown, write};
 use crate::terminal::{print, say};
 use crate::trainer;
-use crate::workspace::{data_folder, root, shown};
+use crate::workspace::{data_folder, root};
 use floors::{Floors, Speedup};
-use machine::{Conditions, date};
+use machine::Conditions;
 use report::Report;
 use side::{Side, without_folders};
 
-/// Times each case on both sides in turn, so that a slow minute of the machine hits both. Results go to
-/// benches/runs/DATE-NAME. Exit code: 0 whatever the ratios are, 2 a side failed.
+/// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The peer's benchmark. It is started by the shell with `--cases CASE --repeats N --threads N` behind it, and prints
-    /// lines as `convnn bench --json` does
+    /// Shell command of the peer's benchmark. It is run with `--cases CASE --repeats N --threads N` appended and must
+    /// print the same lines as `convnn bench --json`
     #[arg(long, value_name = "CMD")]
     peer: String,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
     cases: String,
-    /// Repeats of a case each time it is started
+    /// Repeats of a case per round
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
-    /// How often both sides are started for a case; the best counts
+    /// Rounds per case, in each of which both sides are started once; the best one counts
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Threads of both sides [default: all cores]
+    /// Number of threads on both sides [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Name of the results
+    /// Name of the results folder, after the date
     #[arg(long, value_name = "NAME", default_value = "peer")]
     name: String,
-    /// Where the folder of the results goes [default: benches/runs in the workspace]
+    /// Where to put the results folder [default: benches/runs in the workspace]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Use this trainer instead of building one
@@ -55,17 +54,14 @@ pub struct Args {
 }
 
 impl Args {
-    /// Carries the command out.
-    ///
-    /// # Errors
-    /// A substring of no case, a side that fails or prints no line for a case, or a file that cannot be written.
+    /// Runs the command.
     pub fn run(self) -> Result<ExitCode> {
         let floors = Floors::read(&data_folder("bench"))?;
         let named = |speedup: &&Speedup| speedup.case.contains(&self.cases);
         let cases: Vec<_> = floors.speedup.iter().filter(named).cloned().collect();
         ensure!(
             !cases.is_empty(),
-            "--cases {}: no case's name contains it; `convnn bench` lists them in its table",
+            "--cases {}: no case has this in its name; xtask/bench/floors.toml lists the cases",
             self.cases
         );
         let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -76,7 +72,7 @@ impl Args {
         };
         let threads = self.threads.map_or_else(cores, usize::from);
         let conditions = Conditions {
-            command: self.shown(threads),
+            command: self.command(threads),
             versions: machine::versions(&program, &self.peer),
             commit: machine::commit(),
             machine: machine::machine(threads),
@@ -87,7 +83,7 @@ impl Args {
             Some(out) => env::current_dir()?.join(out),
             None => root().join("benches/runs"),
         };
-        let folder = out.join(format!("{}-{}", date(SystemTime::now()), self.name));
+        let folder = out.join(format!("{}-{}", UtcDateTime::now().date(), self.name));
         print(&report.heading())?;
         for speedup in &cases {
             for round in 1..=self.rounds {
@@ -96,21 +92,18 @@ impl Args {
                     report.add(round, side.name(), measured);
                 }
             }
-            // After every case, so that a run that is stopped leaves what it has measured.
-            fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-            for (name, text) in [("measurements.csv", report.csv()), ("README.md", report.markdown())] {
-                let path = folder.join(name);
-                fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            }
+            // After every case, so that stopping early keeps what has been measured.
+            write(&folder.join("measurements.csv"), &report.csv()?)?;
+            write(&folder.join("README.md"), &report.markdown())?;
             print(&report.row(speedup))?;
         }
-        print(&report.own())?;
+        print(&report.own_cases())?;
         say(format_args!("results: {}", shown(&folder)));
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The command that repeats this, whatever folders the peer lies in.
-    fn shown(&self, threads: usize) -> String {
+    /// The command that repeats this, without the peer's folders.
+    fn command(&self, threads: usize) -> String {
         let cases = if self.cases.is_empty() { String::new() } else { format!(" --cases {}", self.cases) };
         let (peer, repeats, rounds) = (without_folders(&self.peer), self.repeats, self.rounds);
         format!("cargo xtask bench --peer \"{peer}\"{cases} --repeats {repeats} --rounds {rounds} --threads {threads}")

@@ -1,4 +1,6 @@
-//! The figures of both sides: best of the rounds, ratios, floors; as a table for the terminal, Markdown and CSV.
+//! The figures of both sides, their ratios and floors, for the terminal and as Markdown and CSV.
+
+use anyhow::Result;
 
 use super::floors::{Floors, Speedup};
 use super::machine::Conditions;
@@ -12,49 +14,49 @@ pub struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Nothing measured yet.
+    /// A report without measurements.
     pub const fn new(floors: &'a Floors, conditions: Conditions) -> Self {
         Self { floors, conditions, measured: Vec::new() }
     }
 
-    /// Adds what `side` gave in `round`.
+    /// Adds what `side` measured in `round`.
     pub fn add(&mut self, round: u16, side: &'static str, measurement: Measurement) {
         self.measured.push((round, side, measurement));
     }
 
-    /// The heading of the table on the terminal.
+    /// The heading of the terminal table.
     pub fn heading(&self) -> String {
         let widths = self.widths();
         aligned(&HEADINGS.map(str::to_owned), &widths)
     }
 
-    /// The line of a case in the table on the terminal.
+    /// The line of a case in the terminal table.
     pub fn row(&self, speedup: &Speedup) -> String {
         aligned(&self.cells(speedup), &self.widths())
     }
 
-    /// What holds between our own cases, a line each; empty where they were not measured.
-    pub fn own(&self) -> String {
+    /// The limits on our own cases, one per line, as far as the cases were measured.
+    pub fn own_cases(&self) -> String {
         self.own_lines().into_iter().map(|line| line + "\n").collect()
     }
 
     /// Every measurement.
-    pub fn csv(&self) -> String {
-        let mut text = "round,side,case,seconds,repeats,peak_rss_mib\n".to_owned();
-        for (round, side, Measurement { case, seconds, repeats, peak_rss_mib }) in &self.measured {
-            let memory = peak_rss_mib.map_or(String::new(), |mib| mib.to_string());
-            text += &format!("{round},{side},{case},{seconds},{repeats},{memory}\n");
+    pub fn csv(&self) -> Result<String> {
+        let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+        writer.write_record(["round", "side", "case", "seconds", "repeats", "peak_rss_mib"])?;
+        for measurement in &self.measured {
+            writer.serialize(measurement)?;
         }
-        text
+        Ok(String::from_utf8(writer.into_inner()?)?)
     }
 
-    /// The page: how it was measured, the table, and what holds between our own cases.
+    /// The page: how the cases were measured, the table, and the limits on our own cases.
     pub fn markdown(&self) -> String {
         let Conditions { command, versions, commit, machine } = &self.conditions;
         let mut text = format!(
-            "# Training steps and inference beside the peer\n\n\
-             Seconds are the best of all repeats and rounds after a warm-up, the two sides in turn, a process a case; the \
-             ratio is the peer's seconds over ours. Every measurement: `measurements.csv`.\n\n\
+            "# Training steps and inference compared with the peer\n\n\
+             Seconds are the best of all repeats and rounds after a warm-up; the two sides ran in turn, one process \
+             per case. The ratio is the peer's seconds divided by ours. All measurements are in `measurements.csv`.\n\n\
              - command: `{command}`\n- machine: {machine}\n- versions: {versions}\n- commit: {commit}\n\n"
         );
         text += &format!("| {} |\n|---{}|\n", HEADINGS.join(" | "), "|---:".repeat(HEADINGS.len() - 1));
@@ -63,10 +65,8 @@ impl<'a> Report<'a> {
         }
         let own = self.own_lines();
         if !own.is_empty() {
-            text += &format!(
-                "\nBetween our own cases:\n\n{}",
-                own.iter().map(|line| format!("- {line}\n")).collect::<String>()
-            );
+            text +=
+                &format!("\nOur own cases:\n\n{}", own.iter().map(|line| format!("- {line}\n")).collect::<String>());
         }
         text
     }
@@ -111,7 +111,7 @@ impl<'a> Report<'a> {
         self.of(side, case).map(|measured| measured.seconds).min_by(f64::total_cmp)
     }
 
-    /// Memory of the largest round.
+    /// Peak memory of all rounds.
     fn memory(&self, side: &str, case: &str) -> Option<u64> {
         self.of(side, case).filter_map(|measured| measured.peak_rss_mib).max()
     }
@@ -123,9 +123,9 @@ impl<'a> Report<'a> {
 
 const HEADINGS: [&str; 7] = ["case", "peer s", "ours s", "ratio", "at least", "peer MiB", "ours MiB"];
 
-/// Whether a figure is reached.
-const fn mark(reached: bool) -> &'static str {
-    if reached { "✓" } else { "✗" }
+/// Marks whether a goal is met.
+const fn mark(met: bool) -> &'static str {
+    if met { "✓" } else { "✗" }
 }
 
 fn aligned(cells: &[String; 7], widths: &[usize; 7]) -> String {
@@ -165,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn the_best_round_counts_and_stands_beside_its_floor() {
+    fn the_best_round_counts_and_is_compared_with_its_floor() {
         let floors = Floors::read(&data_folder("bench")).unwrap();
         let page = report(&floors).markdown();
-        // The best of both sides: 5.0 / 2.0; memory is the largest.
+        // The best of each side: 5.0 / 2.0; memory is the peak.
         assert!(page.contains("| vgg11_hybrid_step | 5.0000 | 2.0000 | 2.50 | 3 ✗ | 4000 | 2700 |"), "{page}");
         assert!(page.contains("| vgg11_conv_step | 2.5000 | 1.6000 | 1.56 | 1.5 ✓ | 3000 | 2500 |"), "{page}");
         assert!(
@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn every_measurement_is_a_row_of_the_csv() {
         let floors = Floors::read(&data_folder("bench")).unwrap();
-        let csv = report(&floors).csv();
+        let csv = report(&floors).csv().unwrap();
         assert_eq!(csv.lines().count(), 7);
-        assert_eq!(csv.lines().nth(2), Some("1,peer,vgg11_hybrid_step,6,3,4000"));
+        assert_eq!(csv.lines().nth(2), Some("1,peer,vgg11_hybrid_step,6.0,3,4000"));
     }
 }

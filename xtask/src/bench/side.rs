@@ -1,13 +1,14 @@
 //! The two sides: how each is started for a case, and the line it prints.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-/// What one start of a side gave.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+/// What a side measured when started once.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Measurement {
     /// The case.
     pub case: String,
@@ -15,21 +16,21 @@ pub struct Measurement {
     pub seconds: f64,
     /// Number of repeats.
     pub repeats: u16,
-    /// The most memory that the process held, in MiB.
+    /// Peak memory of the process, in MiB.
     pub peak_rss_mib: Option<u64>,
 }
 
-/// Who is measured.
+/// An implementation to be measured.
 #[derive(Clone, Debug)]
 pub enum Side {
     /// The trainer, `convnn bench`.
     Ours(PathBuf),
-    /// A command for the shell.
+    /// A shell command.
     Peer(String),
 }
 
 impl Side {
-    /// How tables and files name it.
+    /// Its name in tables and files.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Ours(_) => OURS,
@@ -37,10 +38,7 @@ impl Side {
         }
     }
 
-    /// Starts the side for `case`.
-    ///
-    /// # Errors
-    /// It cannot be started, it fails, or it prints no line of the case.
+    /// Runs the side's benchmark of `case`.
     pub fn measure(&self, case: &str, repeats: u16, threads: usize) -> Result<Measurement> {
         let mut command = self.command();
         command.args(["--cases", case, "--repeats", &repeats.to_string(), "--threads", &threads.to_string()]);
@@ -48,10 +46,10 @@ impl Side {
             command.arg("--json");
         }
         command.stdin(Stdio::null()).stderr(Stdio::inherit());
-        let output = command.output().with_context(|| format!("cannot start {}", self.shown()))?;
-        ensure!(output.status.success(), "{} failed at {case}: {}", self.shown(), output.status);
+        let output = command.output().with_context(|| format!("cannot start {self}"))?;
+        ensure!(output.status.success(), "{self} failed at {case}: {}", output.status);
         let text = String::from_utf8_lossy(&output.stdout);
-        find(&text, case).with_context(|| format!("{} printed no line of JSON for {case}", self.shown()))
+        find(&text, case).with_context(|| format!("{self} printed no line of JSON for {case}"))
     }
 
     fn command(&self) -> Command {
@@ -63,18 +61,19 @@ impl Side {
             }
             Self::Peer(line) => {
                 let mut command = Command::new("sh");
-                // What follows are $0, which only names the shell in its messages, and the arguments.
+                // The first word after the script is $0, the shell's name in its own messages.
                 command.arg("-c").arg(format!("{line} \"$@\"")).arg("peer");
                 command
             }
         }
     }
+}
 
-    /// What was started, in a message.
-    fn shown(&self) -> String {
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Self::Ours(program) => program.display().to_string(),
-            Self::Peer(line) => format!("`{line}`"),
+            Self::Ours(program) => write!(f, "{}", program.display()),
+            Self::Peer(line) => write!(f, "`{line}`"),
         }
     }
 }
@@ -84,12 +83,12 @@ pub const OURS: &str = "ours";
 /// The peer's name.
 pub const PEER: &str = "peer";
 
-/// The line of `case`: a side may print others, since it matches a part of the name.
+/// The line of `case`. A side may also print cases whose names merely contain it.
 fn find(text: &str, case: &str) -> Option<Measurement> {
     text.lines().filter_map(|line| serde_json::from_str::<Measurement>(line).ok()).find(|line| line.case == case)
 }
 
-/// A command without the folders of its words, which are of one machine only.
+/// A command without the folders in its words, which differ between machines.
 pub fn without_folders(command: &str) -> String {
     let name = |word: &str| Path::new(word).file_name().map_or(word.into(), |name| name.to_string_lossy().into_owned());
     command.split_whitespace().map(name).collect::<Vec<_>>().join(" ")
@@ -101,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_the_very_case_is_taken() {
+    fn only_the_exact_case_counts() {
         let text = "warning\n{\"case\": \"a_b\", \"seconds\": 2.0, \"repeats\": 3, \"peak_rss_mib\": 7}\n\
                     {\"case\": \"a\", \"seconds\": 1.0, \"repeats\": 3, \"peak_rss_mib\": null}\n";
         assert_eq!(find(text, "a").unwrap().seconds, 1.0);
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_left_out() {
+    fn folders_are_removed() {
         assert_eq!(without_folders("/v/bin/python ../tools/peer_bench.py --compile"), "python peer_bench.py --compile");
     }
 }

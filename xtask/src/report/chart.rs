@@ -1,24 +1,23 @@
-//! Curves over epochs as SVG.
+//! Training curves as SVG.
 
 use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::experiment::Data;
-use crate::published::CurvePoint;
 use crate::run_folder::Epoch;
 use crate::summary::{FamilySummary, RowSummary};
 
-/// Where a chart stands, which decides its ink and its ground.
+/// What a chart is drawn for, which decides its colours.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// Inside a page: no ground, and the page's text colour.
+pub enum Medium {
+    /// Part of a page: no background, and the page's text colour.
     Page,
-    /// A picture file: black on white, so that it can be read on any page.
+    /// A file of its own: black on white, readable on any page.
     File,
 }
 
-/// What is drawn over the epochs.
+/// What is plotted against the epochs.
 #[derive(Clone, Copy)]
 pub enum Figure {
     /// Test top-1 in percent.
@@ -32,7 +31,7 @@ struct Panel {
     title: String,
     y_label: &'static str,
     lines: Vec<Line>,
-    /// What the dashed curves are; `None` where there are none.
+    /// What the dashed curves are; `None` if there are none.
     published_label: Option<String>,
 }
 
@@ -40,13 +39,13 @@ struct Panel {
 struct Line {
     label: String,
     colour: RGBColor,
-    /// A curve a seed.
+    /// One curve per seed.
     runs: Vec<Vec<(i32, f64)>>,
-    /// The published curve of the full-size counterpart.
+    /// The published curve of the full-size counterpart, if any.
     published: Vec<(i32, f64)>,
 }
 
-/// Colours that can be told apart by everybody and stand out on white and on black (after Okabe and Ito).
+/// Colours that remain distinct with colour blindness and are visible on white and on black (after Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0x2f, 0x7f, 0xc1),
     RGBColor(0xd9, 0x5f, 0x0e),
@@ -59,18 +58,15 @@ const COLOURS: [RGBColor; 6] = [
 const PANEL: (u32, u32) = (520, 380);
 const LEGEND_LINE: u32 = 18;
 
-/// An SVG of one panel a family and figure, side by side.
-///
-/// # Errors
-/// The drawing library refuses.
-pub fn svg(panels: &[(&FamilySummary, Figure)], place: Place) -> Result<String> {
+/// An SVG with one panel per family and figure, side by side.
+pub fn svg(panels: &[(&FamilySummary, Figure)], medium: Medium) -> Result<String> {
     let panels: Vec<Panel> = panels.iter().map(|&(family, figure)| Panel::new(family, figure)).collect();
     let legend = panels.iter().map(|panel| panel.lines.len() + 1).max().unwrap_or(0) as u32;
     let size = (PANEL.0 * panels.len() as u32, PANEL.1 + LEGEND_LINE * legend);
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, size).into_drawing_area();
-        if place == Place::File {
+        if medium == Medium::File {
             root.fill(&WHITE)?;
         }
         for (area, panel) in root.split_evenly((1, panels.len())).iter().zip(&panels) {
@@ -81,7 +77,7 @@ pub fn svg(panels: &[(&FamilySummary, Figure)], place: Place) -> Result<String> 
     let titles: Vec<&str> = panels.iter().map(|panel| panel.title.as_str()).collect();
     let described = format!("<svg role=\"img\" aria-label=\"{}\" ", titles.join("; "));
     text = text.replacen("<svg ", &described, 1);
-    if place == Place::Page {
+    if medium == Medium::Page {
         text = text.replace("\"#000000\"", "\"currentColor\"");
     }
     Ok(text)
@@ -94,15 +90,14 @@ impl Panel {
             Figure::TestTop1 => ("test top-1", "test top-1 (%)"),
             Figure::TrainLoss => ("training loss", "training loss"),
         };
-        // An epoch of the sample is a hundredth of a published one, so the curves would not mean the same.
-        let published = family.training.data != Data::Sample;
-        let model = &family.family.published_model;
-        let published_label = format!("dashed: published, full-size {model}, its first epochs");
+        // An epoch of the sample is a hundredth of a published one, so the curves are not comparable.
+        let published = family.family.published.as_ref().filter(|_| family.training.data != Data::Sample);
         Self {
             title: format!("{}: {title}", family.training.base),
             y_label,
-            lines: lines.map(|(row, colour)| Line::new(row, *colour, figure, published)).collect(),
-            published_label: published.then_some(published_label),
+            lines: lines.map(|(row, colour)| Line::new(row, *colour, figure, published.is_some())).collect(),
+            published_label: published
+                .map(|runs| format!("dashed: published, full-size {}, its first epochs", runs.model)),
         }
     }
 
@@ -174,26 +169,23 @@ impl Panel {
 
 impl Line {
     fn new(row: &RowSummary, colour: RGBColor, figure: Figure, published: bool) -> Self {
-        let ours = |epoch: &Epoch| match figure {
+        let point = |epoch: &Epoch| match figure {
             Figure::TestTop1 => (epoch.epoch as i32, epoch.test_top1),
             Figure::TrainLoss => (epoch.epoch as i32, epoch.train_loss),
         };
-        let points = |point: &CurvePoint| match figure {
-            Figure::TestTop1 => (point.epoch as i32, point.test_top1),
-            Figure::TrainLoss => (point.epoch as i32, point.train_loss),
-        };
-        let curve = if published { row.row.published.curve.as_slice() } else { &[] };
-        let runs = row.records.iter().map(|record| record.epochs.iter().map(ours).collect());
+        let published = row.row.published.as_ref().filter(|_| published);
+        let curve = published.map_or([].as_slice(), |published| &published.curve);
+        let runs = row.records.iter().map(|record| record.epochs.iter().map(point).collect());
         Self {
             label: row.row.label.clone(),
             colour,
             runs: runs.collect(),
-            published: curve.iter().map(points).collect(),
+            published: curve.iter().map(point).collect(),
         }
     }
 }
 
-/// The lowest and highest value with a little room; 0 to 1 of no values.
+/// The lowest and highest value with a margin; 0 to 1 if there are no values.
 fn range(values: &[f64]) -> (f64, f64) {
     let low = values.iter().copied().fold(f64::INFINITY, f64::min);
     let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -204,7 +196,7 @@ fn range(values: &[f64]) -> (f64, f64) {
     ((low - room).max(0.0), high + room)
 }
 
-/// A tick label with as many decimals as a range of `span` needs.
+/// A tick label with as many decimals as an axis of length `span` needs.
 fn short(value: f64, span: f64) -> String {
     if span > 8.0 { format!("{value:.0}") } else { format!("{value:.1}") }
 }

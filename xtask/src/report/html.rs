@@ -1,20 +1,16 @@
-//! The report as one HTML page that needs no other file.
+//! The report as one self-contained HTML page.
 
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{self, Figure, Place};
-use super::markdown::published_difference;
+use super::chart::{self, Figure, Medium};
 use super::table::{DAGGER, Origin, Table, published_note, training_note};
-use super::{environment, verdict};
+use super::{environment, published_difference, verdict};
 use crate::summary::{FamilySummary, Summary};
 
 const STYLE: &str = include_str!("style.css");
 
 /// The whole page.
-///
-/// # Errors
-/// A chart that cannot be drawn.
 pub fn page(summary: &Summary) -> Result<String> {
     let title = format!("ConvNN reproduction: {}", summary.name);
     let families = summary.families.iter().map(family).collect::<Result<Vec<_>>>()?;
@@ -41,7 +37,7 @@ pub fn page(summary: &Summary) -> Result<String> {
 
 fn family(family: &FamilySummary) -> Result<Markup> {
     let about = family.family;
-    let charts = [Figure::TestTop1, Figure::TrainLoss].map(|figure| chart::svg(&[(family, figure)], Place::Page));
+    let charts = [Figure::TestTop1, Figure::TrainLoss].map(|figure| chart::svg(&[(family, figure)], Medium::Page));
     let [top1, loss] = charts;
     let (top1, loss) = (top1?, loss?);
     Ok(html! {
@@ -50,9 +46,10 @@ fn family(family: &FamilySummary) -> Result<Markup> {
             p { (about.about) }
             (table(family))
             p.small {
-                (training_note(family)) ". "
-                span.published { (published_note(family)) }
-                "; source: " (about.source) ". " (DAGGER)
+                (training_note(family)) "."
+                @if let Some((note, runs)) = published_note(family).zip(about.published.as_ref()) {
+                    " " span.published { (note) } "; source: " (runs.source) ". " (DAGGER)
+                }
             }
             div.charts {
                 figure { (PreEscaped(top1)) }
@@ -97,17 +94,25 @@ fn table(family: &FamilySummary) -> Markup {
 }
 
 fn claims(family: &FamilySummary) -> Markup {
+    let is_published = family.family.published.is_some();
     html! {
-        h3 { "Claims of the paper" }
+        h3 { "Claims" }
         div.scroll {
             table.claims {
-                thead { tr { th { "claim" } th.published { "published" } th { "here" } th { "from" } } }
+                thead {
+                    tr {
+                        th { "claim" }
+                        @if is_published { th.published { "published" } }
+                        th { "here" }
+                        th { "why" }
+                    }
+                }
                 tbody {
                     @for (claim, found) in &family.verdicts {
                         @let (word, figures) = verdict(found);
                         tr {
                             td { (claim.text) }
-                            td.published { (published_difference(family, &claim.better, &claim.worse)) }
+                            @if is_published { td.published { (published_difference(family, claim)) } }
                             td { strong { (word) } }
                             td { (figures) }
                         }
@@ -122,7 +127,7 @@ fn runs(summary: &Summary) -> Markup {
     html! {
         section {
             h2 { "Runs" }
-            p { "Each run is one command; with the same seed it gives the same numbers." }
+            p { "Each run is one command; the same seed gives the same numbers." }
             pre {
                 @for record in summary.records() { (record.command) "\n" }
             }

@@ -1,7 +1,7 @@
 //! The report in Markdown.
 
 use super::table::{DAGGER, Origin, Table, published_note, training_note};
-use super::{environment, verdict};
+use super::{environment, published_difference, verdict};
 use crate::summary::{FamilySummary, Summary};
 
 /// The whole report.
@@ -10,42 +10,48 @@ pub fn page(summary: &Summary) -> String {
     for family in &summary.families {
         text += &section(family);
     }
-    text += "\n## Runs\n\nEach run is one command; with the same seed it gives the same numbers.\n\n```text\n";
+    text += "\n## Runs\n\nEach run is one command; the same seed gives the same numbers.\n\n```text\n";
     for record in summary.records() {
         text += &format!("{}\n", record.command);
     }
     text += "```\n";
     if let Some(record) = summary.records().next() {
-        text += &format!("\nRun on: {}.\n", environment(&record.environment));
+        text += &format!("\nEnvironment: {}.\n", environment(&record.environment));
     }
     text
 }
 
 /// A family: table, source, claims.
-pub fn section(family: &FamilySummary) -> String {
+fn section(family: &FamilySummary) -> String {
     let about = family.family;
     let mut text = format!("\n## {}\n\n{}\n\n", about.title, about.about);
     text += &table(&Table::new(family));
-    text += &format!("\n{}. *{}*; ", training_note(family), published_note(family));
-    text += &format!("source: {}. {DAGGER}\n", about.source);
-    if !family.verdicts.is_empty() {
-        text += "\n| claim of the paper | published | here | |\n|---|---|---|---|\n";
+    text += &format!("\n{}.", training_note(family));
+    if let Some((note, runs)) = published_note(family).zip(about.published.as_ref()) {
+        text += &format!(" *{note}*; source: {}. {DAGGER}", runs.source);
     }
-    for (claim, found) in &family.verdicts {
-        let (word, figures) = verdict(found);
-        let published = published_difference(family, &claim.better, &claim.worse);
-        text += &format!("| {} | {published} | **{word}** | {figures} |\n", claim.text);
+    text += "\n";
+    if !family.verdicts.is_empty() {
+        text += &claims(family);
     }
     text
 }
 
-/// The published difference of two rows in points, with its sign.
-pub fn published_difference(family: &FamilySummary, better: &str, worse: &str) -> String {
-    let top1 = |id| family.family.row(id).map(|row| row.published.top1);
-    match (top1(better), top1(worse)) {
-        (Some(better), Some(worse)) => format!("{:+.2} points", better - worse),
-        _ => "–".to_string(),
+fn claims(family: &FamilySummary) -> String {
+    let is_published = family.family.published.is_some();
+    let mut text = match is_published {
+        true => "\n| claim | published | here | |\n|---|---|---|---|\n".to_string(),
+        false => "\n| claim | here | |\n|---|---|---|\n".to_string(),
+    };
+    for (claim, found) in &family.verdicts {
+        let (word, figures) = verdict(found);
+        let mut cells = vec![claim.text.clone(), format!("**{word}**"), figures];
+        if is_published {
+            cells.insert(1, published_difference(family, claim));
+        }
+        text += &line(cells.into_iter());
     }
+    text
 }
 
 fn table(table: &Table) -> String {

@@ -1,42 +1,40 @@
-//! Reports of a reproduction: terminal, Markdown, one HTML page, CSV.
+//! Reports of a reproduction: terminal, Markdown, HTML and CSV.
 
 pub mod chart;
-mod csv;
 mod html;
 pub mod markdown;
+mod results_csv;
 mod table;
 mod terminal;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::experiment::Claim;
+use crate::files;
 use crate::run_folder::Environment;
-use crate::summary::{Mean, Summary, Verdict};
+use crate::summary::{FamilySummary, Mean, Summary, Verdict};
 
 pub use terminal::tables as terminal_tables;
 
-/// Writes `report.html`, `report.md` and `results.csv` into `out`, and returns their paths.
-///
-/// # Errors
-/// A file that cannot be written.
+/// Writes `report.html`, `report.md` and `results.csv` to `out`, and returns their paths.
 pub fn write(summary: &Summary, out: &Path) -> Result<Vec<PathBuf>> {
     let files = [
         ("report.html", html::page(summary)?),
         ("report.md", markdown::page(summary)),
-        ("results.csv", csv::rows(summary)),
+        ("results.csv", results_csv::text(summary)?),
     ];
     let mut paths = Vec::new();
     for (name, text) in files {
         let path = out.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        files::write(&path, &text)?;
         paths.push(path);
     }
     Ok(paths)
 }
 
-/// A mean with two decimals, and its spread where there is one.
+/// A mean with two decimals, and its spread if known.
 fn with_spread(mean: Mean) -> String {
     match mean.sd {
         Some(sd) => format!("{:.2} ± {sd:.2}", mean.mean),
@@ -44,7 +42,7 @@ fn with_spread(mean: Mean) -> String {
     }
 }
 
-/// Where a run ran, in a line.
+/// Where a run took place, on one line.
 fn environment(found: &Environment) -> String {
     let Environment { convnn, candle, device, cpu, threads, system } = found;
     let processor = cpu.as_deref().unwrap_or("unknown processor");
@@ -64,7 +62,16 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// The verdict and the figures it rests on.
+/// The published difference between the two rows of a claim, in points.
+fn published_difference(family: &FamilySummary, claim: &Claim) -> String {
+    let top1 = |id| Some(family.family.row(id)?.published.as_ref()?.top1);
+    match top1(&claim.better).zip(top1(&claim.worse)) {
+        Some((better, worse)) => format!("{:+.2} points", better - worse),
+        None => "–".to_string(),
+    }
+}
+
+/// The verdict and the figures behind it.
 fn verdict(verdict: &Verdict) -> (&'static str, String) {
     match verdict {
         Verdict::Holds(found) => ("holds", format!("{:+.2} ± {:.2} points", found.mean, found.margin)),

@@ -1,67 +1,84 @@
-//! The table of a family, for every format.
+//! The table of a family, independent of the format.
 
 use super::{grouped, with_spread};
 use crate::experiment::{Data, Training};
+use crate::published::Published;
 use crate::summary::{FamilySummary, RowSummary};
 
 /// A table of text cells.
 pub struct Table {
-    /// The columns; the first names the row.
+    /// The columns; the first one names the row.
     pub columns: Vec<Column>,
-    /// A cell a column for each row.
+    /// One cell per column for each row.
     pub rows: Vec<Vec<String>>,
 }
 
 /// A column of the table.
+#[derive(Clone, Copy)]
 pub struct Column {
     /// Its heading.
     pub heading: &'static str,
-    /// Whose figures it holds.
+    /// Whose figures it contains.
     pub origin: Origin,
-    /// Whether it is left out where there is little room.
+    /// Whether it is omitted where space is short.
     pub detail: bool,
+    cell: fn(&RowSummary) -> Option<String>,
 }
 
-/// Whose figures a column holds.
+/// Whose figures a column contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Our runs'.
+    /// Those of our runs.
     Ours,
-    /// The published run's of the full-size counterpart.
+    /// Those of the published run of the full-size counterpart.
     Published,
 }
 
-type Cell = fn(&RowSummary) -> Option<String>;
-
-const COLUMNS: [(&str, Origin, bool, Cell); 12] = [
-    ("layer", Origin::Ours, false, |row| Some(row.row.label.clone())),
-    ("runs", Origin::Ours, true, |row| Some(format!("{} of {}", row.records.len(), row.planned))),
-    ("top-1 %", Origin::Ours, false, |row| row.top1().map(with_spread)),
-    ("top-1 %", Origin::Published, false, |row| Some(format!("{:.2}", row.row.published.top1))),
-    ("last 5 %", Origin::Ours, true, |row| row.mean(|r| r.last5.top1).map(with_spread)),
-    ("best %", Origin::Ours, true, |row| row.mean(|r| r.best.top1).map(with_spread)),
-    ("top-5 %", Origin::Ours, false, |row| row.mean(|r| r.last.top5).map(with_spread)),
-    ("parameters", Origin::Ours, false, |row| row.records.first().map(|r| grouped(r.result.params))),
-    ("parameters", Origin::Published, true, |row| Some(grouped(row.row.published.parameters))),
-    ("GFLOPs", Origin::Ours, true, |row| row.records.first().map(|r| format!("{:.3}", r.result.gflops))),
-    ("GFLOPs†", Origin::Published, true, |row| Some(format!("{:.3}", row.row.published.gflops_logged))),
-    ("s/epoch", Origin::Ours, false, |row| row.mean(|r| r.seconds_per_epoch).map(|m| format!("{:.1}", m.mean))),
+const COLUMNS: [Column; 12] = [
+    ours("layer", false, |row| Some(row.row.label.clone())),
+    ours("runs", true, |row| Some(format!("{} of {}", row.records.len(), row.planned))),
+    ours("top-1 %", false, |row| row.top1().map(with_spread)),
+    published("top-1 %", false, |row| figure(row, |published| format!("{:.2}", published.top1))),
+    ours("last 5 %", true, |row| row.mean(|result| result.last5.top1).map(with_spread)),
+    ours("best %", true, |row| row.mean(|result| result.best.top1).map(with_spread)),
+    ours("top-5 %", false, |row| row.mean(|result| result.last.top5).map(with_spread)),
+    ours("parameters", false, |row| row.records.first().map(|record| grouped(record.result.params))),
+    published("parameters", true, |row| figure(row, |published| grouped(published.parameters))),
+    ours("GFLOPs", true, |row| row.records.first().map(|record| format!("{:.3}", record.result.gflops))),
+    published("GFLOPs†", true, |row| figure(row, |published| format!("{:.3}", published.gflops_logged))),
+    ours("s/epoch", false, |row| row.mean(|result| result.seconds_per_epoch).map(|mean| format!("{:.1}", mean.mean))),
 ];
 
-/// What the dagger says.
+/// What the dagger refers to.
 pub const DAGGER: &str =
-    "† as the authors' code printed them: it leaves 1-D convolutions and convolutions with padding \"same\" out.";
+    "† as printed by the authors' code, which omits 1-D convolutions and convolutions with padding \"same\".";
+
+const fn ours(heading: &'static str, detail: bool, cell: fn(&RowSummary) -> Option<String>) -> Column {
+    Column { heading, origin: Origin::Ours, detail, cell }
+}
+
+const fn published(heading: &'static str, detail: bool, cell: fn(&RowSummary) -> Option<String>) -> Column {
+    Column { heading, origin: Origin::Published, detail, cell }
+}
+
+fn figure(row: &RowSummary, figure: fn(&Published) -> String) -> Option<String> {
+    row.row.published.as_ref().map(figure)
+}
 
 impl Table {
-    /// The table of `family`; a figure that no run gives is a dash.
+    /// The table of `family`; a missing figure is a dash. The published columns are omitted if no row has a published
+    /// run.
     pub fn new(family: &FamilySummary) -> Self {
-        let cells = |row: &RowSummary| COLUMNS.iter().map(|column| column.3(row).unwrap_or("–".into())).collect();
-        let columns = COLUMNS.iter().map(|&(heading, origin, detail, _)| Column { heading, origin, detail });
-        Self { columns: columns.collect(), rows: family.rows.iter().map(cells).collect() }
+        let all = COLUMNS.into_iter();
+        let columns: Vec<_> =
+            all.filter(|column| column.origin == Origin::Ours || family.family.published.is_some()).collect();
+        let cells = |row| columns.iter().map(|column| (column.cell)(row).unwrap_or("–".into())).collect();
+        let rows = family.rows.iter().map(cells).collect();
+        Self { columns, rows }
     }
 }
 
-/// How we trained a family.
+/// How a family was trained.
 pub fn training_note(family: &FamilySummary) -> String {
     let Training { base, data, epochs, .. } = family.training;
     let data = match data {
@@ -70,13 +87,20 @@ pub fn training_note(family: &FamilySummary) -> String {
         Data::Cifar100 => "the full CIFAR-100",
     };
     format!(
-        "Ours: {base} on {data}, {epochs} epochs; accuracies are of the final epoch unless the heading says otherwise"
+        "Ours: {base} on {data}, {epochs} epochs; accuracies are those of the final epoch unless the \
+         heading says otherwise"
     )
 }
 
-/// What the published columns hold.
-pub fn published_note(family: &FamilySummary) -> String {
-    let epochs = family.rows.first().map_or(0, |row| row.row.published.epochs);
-    let model = &family.family.published_model;
-    format!("Published: full-size {model}, {epochs} epochs, full CIFAR-10; not comparable with our size and training")
+/// What the published columns contain; `None` if there are none.
+pub fn published_note(family: &FamilySummary) -> Option<String> {
+    let model = &family.family.published.as_ref()?.model;
+    let epochs = family.rows.iter().find_map(|row| row.row.published.as_ref())?.epochs;
+    let data = match family.training.data {
+        Data::Sample | Data::Cifar10 => "CIFAR-10",
+        Data::Cifar100 => "CIFAR-100",
+    };
+    Some(format!(
+        "Published: full-size {model}, {epochs} epochs, full {data}; not comparable with our model size and training"
+    ))
 }

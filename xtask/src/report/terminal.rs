@@ -1,10 +1,10 @@
-//! The tables as aligned text.
+//! The tables as aligned text for a terminal.
 
 use super::table::{Origin, Table, published_note};
 use super::verdict;
 use crate::summary::{FamilySummary, Summary};
 
-/// All families' tables and verdicts.
+/// The tables and verdicts of all families.
 pub fn tables(summary: &Summary) -> String {
     let mut text = format!("\n{}\n", summary.preset.note);
     for family in &summary.families {
@@ -42,5 +42,8 @@ fn aligned(family: &FamilySummary) -> String {
             text += &format!("  {}\n", "─".repeat(rule));
         }
     }
-    text + &format!("  * {}\n", published_note(family))
+    if let Some(note) = published_note(family) {
+        text += &format!("  * {note}\n");
+    }
+    text
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench` with a stand-in on both sides: in turn, every case, and the best of the rounds.
+//! `cargo xtask bench` with a stand-in for both sides: they take turns, and the best round counts.
 #![cfg(unix)]
 
 use std::fs;
@@ -22,7 +22,7 @@ fn both_sides_take_turns_and_the_best_round_counts() {
     let peer = "--cases vgg11_hybrid_step --repeats 3 --threads 2";
     let ours = format!("bench {peer} --json");
     assert_eq!(calls.lines().collect::<Vec<_>>(), [&ours, peer, &ours, peer]);
-    // The stand-in takes a second for each call so far: ours 1 and 3, the peer's 2 and 4.
+    // The stand-in reports as many seconds as there have been calls: ours 1 and 3, the peer's 2 and 4.
     let table = String::from_utf8(output.stdout).unwrap();
     let row: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row, ["vgg11_hybrid_step", "2.0000", "1.0000", "2.00", "3", "✗", "77", "77"]);
@@ -31,7 +31,7 @@ fn both_sides_take_turns_and_the_best_round_counts() {
     let results = results.unwrap();
     assert!(results.to_string_lossy().ends_with("-test"), "{}", results.display());
     let csv = fs::read_to_string(results.join("measurements.csv")).unwrap();
-    assert_eq!(csv.lines().last(), Some("2,peer,vgg11_hybrid_step,4,3,77"));
+    assert_eq!(csv.lines().last(), Some("2,peer,vgg11_hybrid_step,4.0,3,77"));
     let page = fs::read_to_string(results.join("README.md")).unwrap();
     let command =
         "cargo xtask bench --peer \"stand_in_bench.sh\" --cases hybrid_step --repeats 3 --rounds 2 --threads 2";
@@ -39,7 +39,7 @@ fn both_sides_take_turns_and_the_best_round_counts() {
 }
 
 #[test]
-fn bad_input_gets_one_line_and_leaves_nothing() {
+fn invalid_input_gets_one_line_and_creates_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, expected) in [
         (["--cases", "vgg12"], "--cases vgg12"),

@@ -3,4 +3,6 @@
 
 mod bench;
 mod reproduce;
+mod rooms;
 mod rules;
+mod source;

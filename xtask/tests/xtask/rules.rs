@@ -1,14 +1,15 @@
 //! The rules that hold the workspace together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Which crates of this workspace each crate builds on, besides what these build on.
+use crate::source::{Names, Source, contains_word, module, root, sources, tokens};
+
+/// The crates of this workspace that each crate may depend on.
 const LAYERS: [(&str, &[&str]); 5] = [
     ("convnn-core", &[]),
     ("convnn-data", &[]),
@@ -17,11 +18,6 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ("xtask", &[]),
 ];
 
-/// The workspace's root folder.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
-}
-
 fn cargo(arguments: &[&str]) -> String {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     let output = command.args(arguments).arg("--offline").current_dir(root()).output().unwrap();
@@ -29,8 +25,9 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The packages of this workspace, as `cargo metadata` describes them. (The crate `cargo_metadata` would read that too, but
-/// it gives serde_json a feature that the trainer's own build does not have, and much would be built twice.)
+/// The packages of this workspace, as described by `cargo metadata`. (The crate `cargo_metadata` would parse that too,
+/// but it enables a feature of serde_json that the trainer's own build does not use, so that much would be built
+/// twice.)
 fn members() -> Vec<Value> {
     let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--no-deps", "--format-version", "1"])).unwrap();
     list(&metadata["packages"]).to_vec()
@@ -44,44 +41,32 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// The `.rs` files of the workspace's members, as (path from the root, text).
-fn sources() -> Vec<(String, String)> {
-    let mut folders = vec![root().join("crates"), root().join("xtask")];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let name = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
-                files.push((name, fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    files.sort();
-    assert!(files.len() > 20, "only {} files found", files.len());
-    files
+/// All sources of the workspace's members.
+fn all_sources() -> Vec<Source> {
+    let mut all = sources("crates");
+    all.extend(sources("xtask"));
+    assert!(all.len() > 20, "only {} files found", all.len());
+    all
 }
 
 #[test]
 fn dependencies_point_one_way() {
     let members = members();
     let names: BTreeSet<&str> = members.iter().map(|package| text(&package["name"])).collect();
-    assert_eq!(names, LAYERS.iter().map(|layer| layer.0).collect(), "the layers of a new crate belong into this test");
+    assert_eq!(names, LAYERS.iter().map(|layer| layer.0).collect(), "LAYERS must list every crate");
     for package in &members {
         let name = text(&package["name"]);
         let allowed = LAYERS.iter().find(|layer| layer.0 == name).unwrap().1;
         let used = list(&package["dependencies"]).iter().filter(|used| used["kind"] != "dev");
         let used: BTreeSet<&str> = used.map(|used| text(&used["name"])).filter(|name| names.contains(name)).collect();
-        assert!(used.iter().all(|name| allowed.contains(name)), "{name} builds on {used:?}");
+        assert!(used.iter().all(|name| allowed.contains(name)), "{name} depends on {used:?}; allowed: {allowed:?}");
     }
 }
 
 #[test]
 fn xtask_links_no_candle() {
     let tree = cargo(&["tree", "--package", "xtask", "--edges", "normal,build,dev", "--prefix", "none"]);
-    assert!(tree.lines().count() > 20, "the tree is not there:\n{tree}");
+    assert!(tree.lines().count() > 20, "no tree:\n{tree}");
     let candle: Vec<_> = tree.lines().filter(|line| line.starts_with("candle")).collect();
     assert!(candle.is_empty(), "{candle:?}");
 }
@@ -96,36 +81,87 @@ fn every_crate_inherits_lints_and_versions() {
             let dependencies = manifest.get(table).and_then(toml::Value::as_table);
             for (name, dependency) in dependencies.into_iter().flatten() {
                 let inherited = dependency.get("workspace").and_then(toml::Value::as_bool);
-                assert_eq!(inherited, Some(true), "{path}: {name} is not shared");
+                assert_eq!(inherited, Some(true), "{path}: {name} must inherit its version from the workspace");
             }
         }
     }
 }
 
 #[test]
-fn files_are_short() {
-    for (name, text) in sources() {
+fn files_and_folders_are_small() {
+    for Source { path, text } in all_sources() {
         let lines = text.lines().count();
-        assert!(lines <= 600, "{name} has {lines} lines; a file has one job and at most 600");
+        assert!(lines <= 600, "{path} has {lines} lines; a file covers one concept, in at most 600 lines");
     }
+    let mut folders: BTreeMap<String, usize> = BTreeMap::new();
+    for Source { path, .. } in sources("crates/convnn-core/src") {
+        let (folder, _) = path.rsplit_once('/').unwrap();
+        *folders.entry(folder.to_string()).or_default() += 1;
+    }
+    for (folder, files) in folders {
+        assert!(files <= 16, "{folder} has {files} files; a room is a folder of at most 16");
+    }
+}
+
+/// The rooms of the core whose operations have kernels beside them.
+const ROOMS_WITH_KERNELS: [&str; 3] = ["nn", "operator", "optim"];
+
+/// Whether `unsafe` is allowed in a file: in the room `kernel`, and in kernel files, which are those files of the rooms
+/// with kernels that import from `kernel`.
+fn may_be_unsafe(source: &Source) -> bool {
+    let Some(path) = source.path.strip_prefix("crates/convnn-core/src/") else { return false };
+    let Some((room, _)) = path.split_once('/') else { return false };
+    let names = || Names::of(&source.text, &module(path));
+    let uses_kernels = || names().paths.iter().any(|path| path.first().is_some_and(|first| first == "kernel"));
+    room == "kernel" || ROOMS_WITH_KERNELS.contains(&room) && uses_kernels()
+}
+
+/// Whether a file may lift the lint `unsafe_code`: one that may be unsafe, or the root of a room with kernels.
+fn may_lift_the_lint(source: &Source) -> bool {
+    let is_root = |room| source.path == format!("crates/convnn-core/src/{room}/mod.rs");
+    may_be_unsafe(source) || ROOMS_WITH_KERNELS.into_iter().any(is_root)
 }
 
 #[test]
-fn unsafe_code_is_in_the_kernels_alone() {
-    // The lint `unsafe_code` refuses it; this finds where the lint is lifted.
-    for (name, text) in sources() {
-        let lifted =
-            text.contains(concat!("allow(", "unsafe_code")) || text.contains(concat!("expect(", "unsafe_code"));
-        assert!(!lifted || name.starts_with("crates/convnn-core/src/ops"), "{name} lifts the lint `unsafe_code`");
+fn unsafe_code_is_in_kernels_only() {
+    let mut found = 0;
+    for source in all_sources() {
+        let tokens = tokens(&source.text);
+        if contains_word(&tokens, "unsafe") {
+            found += 1;
+            assert!(may_be_unsafe(&source), "{} is not a kernel file, but contains unsafe code", source.path);
+        }
+        if contains_word(&tokens, "unsafe_code") {
+            assert!(may_lift_the_lint(&source), "{} lifts the lint `unsafe_code`", source.path);
+        }
+    }
+    assert!(found > 0, "no unsafe code was found: does this test still look for it?");
+}
+
+#[test]
+fn kernel_files_are_those_that_import_from_kernel() {
+    let imports = "use crate::{Result, kernel::simd};";
+    for (path, text, expected) in [
+        ("crates/convnn-core/src/kernel/simd.rs", "", true),
+        ("crates/convnn-core/src/operator/select.rs", imports, true),
+        ("crates/convnn-core/src/nn/gelu.rs", imports, true),
+        ("crates/convnn-core/src/nn/gelu.rs", "use crate::Result;", false),
+        ("crates/convnn-core/src/layers/conv_nn_2d.rs", imports, false),
+        ("crates/convnn-core/src/lib.rs", imports, false),
+        ("crates/convnn-models/src/nn/gelu.rs", imports, false),
+    ] {
+        let source = Source { path: path.into(), text: text.into() };
+        assert_eq!(may_be_unsafe(&source), expected, "{path}: {text}");
     }
 }
 
-/// An op without a gradient would cut the gradient off without a word. So it is applied to a detached tensor, or in a
-/// function whose name says it: those for inference, and the selection of neighbors, which has no gradient by definition.
+/// An operation without a gradient would cut the gradient off silently. So it may only be applied to a detached tensor,
+/// or in a function whose name says so: one for inference, or the selection of neighbors, which has no gradient by
+/// definition.
 #[test]
 fn ops_without_a_gradient_are_never_on_a_training_path() {
     let mut applied = 0;
-    for (name, text) in sources().iter().filter(|(name, _)| name.contains("/src/")) {
+    for Source { path, text } in all_sources().iter().filter(|source| source.path.contains("/src/")) {
         let mut function = "";
         for line in text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().lines() {
             let code = line.trim_start();
@@ -135,9 +171,12 @@ fn ops_without_a_gradient_are_never_on_a_training_path() {
             if code.contains("_no_bwd(") && !code.starts_with("//") {
                 applied += 1;
                 let named = function.ends_with("_inference") || function.contains("select");
-                assert!(named || code.contains(".detach()"), "{name}: `{function}` applies an op without a gradient");
+                assert!(
+                    named || code.contains(".detach()"),
+                    "{path}: `{function}` applies an operation without a gradient"
+                );
             }
         }
     }
-    assert!(applied > 0, "no op without a gradient was found: does this test still look for the right name?");
+    assert!(applied > 0, "no operation without a gradient was found: does this test still look for the right name?");
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Stands in for both sides of `cargo xtask bench`, where xtask is what is tested: prints a line as they do, of made-up
-# numbers, and another that is not asked for.
-#   CALLS  file to which every call is appended; the seconds are their number
+# A stand-in for both sides in tests of `cargo xtask bench`: prints the requested case with invented numbers, and another
+# case that was not requested.
+#   CALLS  file to which every call is appended; the seconds are the number of calls
 set -eu
 case $* in
 *--version*) echo "stand-in 1"; exit ;;

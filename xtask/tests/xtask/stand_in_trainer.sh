@@ -1,9 +1,9 @@
 #!/bin/sh
-# Stands in for `convnn train` where xtask is what is tested: writes a run folder as the trainer does, of made-up numbers.
+# A stand-in for `convnn train` in tests of xtask: writes a run folder like the trainer's, with invented numbers.
 #   CALLS      file to which every call is appended
-#   FAIL_ON    fails in run folders whose path contains this, after the run has begun
+#   FAIL_ON    fails in run folders whose path contains this, after the run has started
 #   WAIT_ON    waits there for Ctrl-C
-#   BAD_INPUT  refuses everything, as for a missing data folder
+#   BAD_INPUT  rejects everything, as if the data folder were missing
 set -eu
 echo "$*" >>"$CALLS"
 if [ -n "${BAD_INPUT:-}" ]; then

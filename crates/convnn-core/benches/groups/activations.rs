@@ -2,7 +2,7 @@
 
 use super::{time_op, variable};
 use candle_core::{Device, Tensor};
-use convnn_core::{Streams, ops};
+use convnn_core::{Streams, ops, reference};
 use criterion::{Criterion, criterion_group};
 
 /// Name, rows, width.
@@ -14,11 +14,11 @@ fn elementwise(c: &mut Criterion) {
     for &(name, rows, width) in SHAPES {
         let x = &variable((rows, width), name);
         let n = (rows * width) as u64;
-        time_op(c, &format!("relu/{name}"), n, &[x], || ops::relu(x), || ops::relu_reference(x));
-        time_op(c, &format!("gelu/{name}"), n, &[x], || ops::gelu(x, None), || ops::gelu_reference(x, None));
+        time_op(c, &format!("relu/{name}"), n, &[x], || ops::relu(x), || reference::relu(x));
+        time_op(c, &format!("gelu/{name}"), n, &[x], || ops::gelu(x, None), || reference::gelu(x, None));
         let generator = || Streams::new(0).generator("dropout/0/bench");
         let kernel = || ops::dropout(x, 0.1, &mut generator());
-        time_op(c, &format!("dropout/{name}"), n, &[x], kernel, || ops::dropout_reference(x, 0.1, &mut generator()));
+        time_op(c, &format!("dropout/{name}"), n, &[x], kernel, || reference::dropout(x, 0.1, &mut generator()));
     }
 }
 
@@ -26,13 +26,13 @@ fn rowwise(c: &mut Criterion) {
     for &(name, rows, width) in SCORES {
         let x = &variable((rows, width), name);
         let n = (rows * width) as u64;
-        time_op(c, &format!("softmax/{name}"), n, &[x], || ops::softmax(x), || ops::softmax_reference(x));
+        time_op(c, &format!("softmax/{name}"), n, &[x], || ops::softmax(x), || reference::softmax(x));
     }
     for &(name, rows, width) in LOGITS {
         let x = &variable((rows, width), name);
         let labels: Vec<u32> = (0..rows as u32).map(|i| i * 7 % width as u32).collect();
         let t = &Tensor::from_vec(labels, rows, &Device::Cpu).unwrap();
-        let (kernel, reference) = (|| ops::cross_entropy(x, t), || ops::cross_entropy_reference(x, t));
+        let (kernel, reference) = (|| ops::cross_entropy(x, t), || reference::cross_entropy(x, t));
         time_op(c, &format!("cross_entropy/{name}"), (rows * width) as u64, &[x], kernel, reference);
     }
 }

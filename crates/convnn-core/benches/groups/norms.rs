@@ -2,6 +2,7 @@
 
 use super::{time_op, variable};
 use convnn_core::ops::{self, Activation, Statistics};
+use convnn_core::reference;
 use criterion::{Criterion, criterion_group};
 
 /// Name, rows, channels: the maps of VGG-11 at batch 128.
@@ -18,7 +19,7 @@ fn batch_norm(c: &mut Criterion) {
         let (running_mean, running_var) = (&variable(channels, "mean"), &variable(channels, "variance"));
         let batch = Statistics::Batch { running_mean, running_var };
         let kernel = || ops::batch_norm(x, w, b, batch, Activation::Relu);
-        let reference = || ops::batch_norm_reference(x, w, b, batch, Activation::Relu);
+        let reference = || reference::batch_norm(x, w, b, batch, Activation::Relu);
         time_op(c, &format!("batch_norm_relu/{name}"), (rows * channels) as u64, &[x, w, b], kernel, reference);
     }
 }
@@ -26,7 +27,7 @@ fn batch_norm(c: &mut Criterion) {
 fn layer_norm(c: &mut Criterion) {
     for (name, rows, width) in [("vit_tiny", 32 * 197, 192), ("vit_compact", 128 * 65, 128)] {
         let (x, w, b) = (&variable((rows, width), name), &variable(width, "weight"), &variable(width, "bias"));
-        let (kernel, reference) = (|| ops::layer_norm(x, w, b), || ops::layer_norm_reference(x, w, b));
+        let (kernel, reference) = (|| ops::layer_norm(x, w, b), || reference::layer_norm(x, w, b));
         time_op(c, &format!("layer_norm/{name}"), (rows * width) as u64, &[x, w, b], kernel, reference);
     }
 }

@@ -1,7 +1,7 @@
 //! Max pooling.
 
 use super::{time_op, variable};
-use convnn_core::{Grid, ops};
+use convnn_core::{Grid, ops, reference};
 use criterion::{Criterion, criterion_group};
 
 /// Name, batch, side, channels: the pooled maps of VGG-11 at batch 128.
@@ -13,7 +13,7 @@ fn max_pool(c: &mut Criterion) {
         let grid = Grid::new(side, side);
         let x = &variable((batch, grid.tokens(), channels), name);
         let kernel = || Ok(ops::max_pool_2x2(x, grid)?.0);
-        let reference = || Ok(ops::max_pool_2x2_reference(x, grid)?.0);
+        let reference = || Ok(reference::max_pool_2x2(x, grid)?.0);
         time_op(c, &format!("max_pool/{name}"), (batch * grid.tokens() * channels) as u64, &[x], kernel, reference);
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Neg;
 /// f32 or f64, with the functions that kernels need in a form that compiles to vector instructions.
 ///
 /// `FMA` tells whether the surrounding kernel is compiled with fused multiply-add ([`kernel!`](crate::kernel::simd)).
-pub(crate) trait Float: WithDType + Neg<Output = Self> {
+pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
     /// 0.
     const ZERO: Self;
     /// 1.

@@ -40,6 +40,11 @@ impl<'a, T: Float> Matrix<'a, T> {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// Number of rows.
+    pub(crate) const fn row_count(self) -> usize {
+        self.rows
+    }
+
     /// The transposed view.
     pub(crate) fn transposed(self) -> Self {
         Self {

@@ -6,5 +6,6 @@ pub(crate) mod backward;
 pub(crate) mod float;
 pub(crate) mod in_place;
 pub(crate) mod matrix;
+pub(crate) mod op;
 pub(crate) mod parallel;
 pub(crate) mod simd;

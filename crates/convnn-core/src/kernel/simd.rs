@@ -54,39 +54,39 @@ fn detect() -> Level {
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident<const $fma:ident: bool, $T:ident $(, const $N:ident: usize)*>(
+        $visibility:vis fn $name:ident<const $fma:ident: bool, $T:ident $(, const $N:ident: usize)* $(; $M:ident: $bound:ident)?>(
             $($argument:ident: $type:ty),* $(,)?
         ) $(-> $output:ty)? $body:block
     ) => {
         $(#[$attribute])*
-        #[allow(clippy::too_many_arguments)]
-        $visibility fn $name<$T: $crate::kernel::float::Float $(, const $N: usize)*>(
+        #[allow(unsafe_code, clippy::too_many_arguments)]
+        $visibility fn $name<$T: $crate::kernel::float::Float $(, const $N: usize)* $(, $M: $bound)?>(
             $($argument: $type),*
         ) $(-> $output)? {
             #[inline(always)]
-            fn body<const $fma: bool, $T: $crate::kernel::float::Float $(, const $N: usize)*>(
+            fn body<const $fma: bool, $T: $crate::kernel::float::Float $(, const $N: usize)* $(, $M: $bound)?>(
                 $($argument: $type),*
             ) $(-> $output)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]
-                fn v3<$T: $crate::kernel::float::Float $(, const $N: usize)*>($($argument: $type),*) $(-> $output)? {
-                    body::<true, $T $(, $N)*>($($argument),*)
+                fn v3<$T: $crate::kernel::float::Float $(, const $N: usize)* $(, $M: $bound)?>($($argument: $type),*) $(-> $output)? {
+                    body::<true, $T $(, $N)* $(, $M)?>($($argument),*)
                 }
                 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-                fn v4<$T: $crate::kernel::float::Float $(, const $N: usize)*>($($argument: $type),*) $(-> $output)? {
-                    body::<true, $T $(, $N)*>($($argument),*)
+                fn v4<$T: $crate::kernel::float::Float $(, const $N: usize)* $(, $M: $bound)?>($($argument: $type),*) $(-> $output)? {
+                    body::<true, $T $(, $N)* $(, $M)?>($($argument),*)
                 }
                 match $crate::kernel::simd::level() {
                     // SAFETY: `level` has found the features that `v4` is compiled for.
-                    $crate::kernel::simd::Level::V4 => return unsafe { v4::<$T $(, $N)*>($($argument),*) },
+                    $crate::kernel::simd::Level::V4 => return unsafe { v4::<$T $(, $N)* $(, $M)?>($($argument),*) },
                     // SAFETY: `level` has found the features that `v3` is compiled for.
-                    $crate::kernel::simd::Level::V3 => return unsafe { v3::<$T $(, $N)*>($($argument),*) },
+                    $crate::kernel::simd::Level::V3 => return unsafe { v3::<$T $(, $N)* $(, $M)?>($($argument),*) },
                     $crate::kernel::simd::Level::Baseline => {}
                 }
             }
-            body::<{ cfg!(target_arch = "aarch64") }, $T $(, $N)*>($($argument),*)
+            body::<{ cfg!(target_arch = "aarch64") }, $T $(, $N)* $(, $M)?>($($argument),*)
         }
     };
 }

@@ -1,47 +1,46 @@
-//! `conv_nn_1d`: each position of a sequence aggregates its K nearest neighbors (SPEC section 3).
+//! `conv_nn_1d`: each position of a sequence aggregates its K nearest neighbors.
 
-use super::conv_nn_2d::check_comparison;
-use super::{ensure, layer_name, parameter};
-use crate::operator::canvas::Canvas;
-use crate::operator::neighborhood::Neighborhood;
-use crate::{Candidates, Compare, Kernel, Pass, Result, Similarity, Values};
+use super::plain::{Options, Plain};
+use super::shuffle::Shuffler;
+use super::{Input, layer_path, module};
+use crate::{Candidates, Compare, Grid, Kernel, Pass, Result, Shuffle, Similarity, Values, operator::Neighbors};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-/// Configuration of [`ConvNn1d`].
+/// Options of [`ConvNn1d`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNn1dConfig {
-    /// C
-    pub in_channels: usize,
-    /// O
-    pub out_channels: usize,
-    /// K
+    /// Number of neighbors, K.
     pub neighbors: usize,
     /// Zero tokens at both ends, which are candidates too.
     pub padding: usize,
-    /// Cosine, Euclidean or, for positions in steps, Chebyshev.
+    /// How close two positions are.
     pub similarity: Similarity,
     /// What the similarity is taken of.
     pub compare: Compare,
     /// What is aggregated.
     pub values: Values,
-    /// Which tokens may be chosen.
+    /// Which positions may be chosen.
     pub candidates: Candidates,
+    /// Where neighboring positions are exchanged for channels.
+    pub shuffle: Shuffle,
+    /// How many positions become channels, s.
+    pub shuffle_scale: usize,
 }
 
 impl Default for ConvNn1dConfig {
     fn default() -> Self {
         Self {
-            in_channels: 3,
-            out_channels: 64,
             neighbors: 3,
             padding: 0,
             similarity: Similarity::Cosine,
             compare: Compare::Features,
             values: Values::Features,
             candidates: Candidates::All,
+            shuffle: Shuffle::None,
+            shuffle_scale: 1,
         }
     }
 }
@@ -52,59 +51,76 @@ impl Default for ConvNn1dConfig {
 #[derive(Clone, Debug)]
 pub struct ConvNn1d {
     config: ConvNn1dConfig,
-    name: String,
-    sample: Option<Vec<u32>>,
-    weight: Tensor,
-    bias: Tensor,
+    in_channels: usize,
+    plain: Plain,
 }
 
 impl ConvNn1d {
-    /// Takes `conv1d_layer.weight` (O, C or C+1, K) and `.bias` (O) from `vb`.
+    /// Takes `conv1d_layer.weight` (O, C or C+1, K) and `.bias` (O) from `vb`; with a shuffle C and O count s times.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] for options that do not go together.
-    pub fn new(config: &ConvNn1dConfig, vb: VarBuilder<'_>) -> Result<Self> {
-        let name = layer_name(&vb, "conv_nn_1d");
-        ensure(config.neighbors > 0, &name, "neighbors", 0, "at least 1")?;
-        check_comparison(config.similarity, config.compare, &name)?;
-        let inputs = config.in_channels + usize::from(config.values == Values::FeaturesPosition);
-        let (outputs, k) = (config.out_channels, config.neighbors);
-        let vb = vb.pp("conv1d_layer");
-        let weight = parameter(&vb, (outputs, inputs, k), "weight", inputs * k)?;
-        let bias = parameter(&vb, outputs, "bias", inputs * k)?;
-        Ok(Self { config: config.clone(), name, sample: None, weight, bias })
+    /// [`crate::Error::Option`] for options that exclude each other.
+    pub fn new(in_channels: usize, out_channels: usize, config: &ConvNn1dConfig, vb: VarBuilder<'_>) -> Result<Self> {
+        let path = layer_path(&vb, "conv_nn_1d");
+        let options = Options {
+            neighbors: config.neighbors,
+            padding: config.padding,
+            similarity: config.similarity,
+            compare: config.compare,
+            values: config.values,
+            candidates: config.candidates,
+            kernel: Kernel::Standard,
+            sequence: true,
+        };
+        let shuffler = Shuffler::on_sequence(config.shuffle, config.shuffle_scale, &path)?;
+        let plain = Plain::new(in_channels, out_channels, options, shuffler, path, &vb)?;
+        Ok(Self { config: config.clone(), in_channels, plain })
     }
 
     /// The same layer with given candidates in place of a drawn sample: token numbers on the padded sequence.
     #[must_use]
     pub fn with_candidates(self, places: Vec<u32>) -> Self {
-        Self { sample: Some(places), ..self }
+        Self { plain: self.plain.with_candidates(places), ..self }
     }
 
     /// Sequences (B, C, N) to (B, O, N).
     ///
     /// # Errors
-    /// [`crate::Error::NeighborsExceedCandidates`].
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        crate::error::ensure_shape(x.rank() == 3, "conv_nn_1d", "x", x, || "(B, C, N)".into())?;
-        let c = &self.config;
-        let neighborhood = Neighborhood {
-            layer: &self.name,
-            neighbors: c.neighbors,
-            similarity: c.similarity,
-            compare: c.compare,
-            values: c.values,
-            candidates: c.candidates,
-            kernel: Kernel::Standard,
-        };
-        let canvas = Canvas::sequence(x.dim(2)?, c.padding);
-        let tokens = x.t()?.contiguous()?;
-        let y = neighborhood.forward(&tokens, canvas, &self.weight, &self.bias, self.sample.as_deref(), pass)?;
-        Ok(y.t()?.contiguous()?)
+    /// [`crate::Error::Input`], [`crate::Error::NeighborsExceedCandidates`].
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (tokens, grid) = self.tokens(x)?;
+        Ok(self.plain.forward(&tokens, grid, pass)?.0.t()?.contiguous()?)
     }
 
-    /// The configuration.
+    /// The same with given neighbors: rows of the N positions, N being the zero token of the padding, or, with
+    /// `values = features_position`, of the padded sequence.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`], or neighbors of another sequence.
+    pub fn forward_with(&self, x: &Tensor, neighbors: &Neighbors) -> Result<Tensor> {
+        let (tokens, grid) = self.tokens(x)?;
+        Ok(self.plain.forward_with(&tokens, grid, neighbors)?.0.t()?.contiguous()?)
+    }
+
+    /// The neighbors that the layer chooses in evaluation.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`].
+    pub fn neighbors(&self, x: &Tensor) -> Result<Neighbors> {
+        let (tokens, grid) = self.tokens(x)?;
+        self.plain.neighbors(&tokens, grid, &Pass::evaluation())
+    }
+
+    /// The options.
     pub const fn config(&self) -> &ConvNn1dConfig {
         &self.config
     }
+
+    fn tokens(&self, x: &Tensor) -> Result<(Tensor, Grid)> {
+        let dtype = self.plain.bias().dtype();
+        Input { layer: self.plain.path(), layout: "(B, C, N)", axis: 1, channels: self.in_channels, dtype }.check(x)?;
+        Ok((x.t()?.contiguous()?, Grid::new(1, x.dims()[2])))
+    }
 }
+
+module!(ConvNn1d);

@@ -1,11 +1,62 @@
-//! `conv_nn_2d_attention`: the 2-D layer with projections and softmax over the neighbors (SPEC section 3).
+//! `conv_nn_2d_attention`: the 2-D layer with projections and softmax over the neighbors.
 
-use super::{ConvNn2dConfig, ensure, layer_name, parameter, shuffle, to_map, to_tokens};
-use crate::operator::canvas::{Canvas, checked};
-use crate::ops::{self, Score, Selection};
-use crate::{Compare, Grid, Kernel, Pass, Result, Similarity, Values};
-use candle_core::{D, Tensor};
+use super::shuffle::Shuffler;
+use super::{Input, ensure, layer_path, module, parameter, to_map, to_tokens};
+use crate::nn::linear;
+use crate::operator::canvas::Canvas;
+use crate::operator::search::{Pool, Search};
+use crate::operator::similarity::Compared;
+use crate::operator::{Neighbors, Score, Weights, aggregate, modulate, own_among_all, score_with_own};
+use crate::{Candidates, Grid, Modulation, Pass, Result, Shuffle, Similarity, Values};
+use candle_core::Tensor;
 use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+
+/// Options of [`ConvNn2dAttention`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConvNn2dAttentionConfig {
+    /// Number of neighbors, K.
+    pub neighbors: usize,
+    /// Zero tokens on every side, which are candidates too, p.
+    pub padding: usize,
+    /// How close two projected tokens are.
+    pub similarity: Similarity,
+    /// What the similarity is taken of: projections of features, and of positions if `values` carry them.
+    pub compare: CompareFeatures,
+    /// What is projected and aggregated.
+    pub values: Values,
+    /// Which tokens may be chosen.
+    pub candidates: Candidates,
+    /// Where pixels are exchanged for channels.
+    pub shuffle: Shuffle,
+    /// Side of the squares that become channels, s.
+    pub shuffle_scale: usize,
+}
+
+/// The one choice of `compare` in a layer with projections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompareFeatures {
+    /// Features; positions join through `values`.
+    #[default]
+    Features,
+}
+
+impl Default for ConvNn2dAttentionConfig {
+    fn default() -> Self {
+        Self {
+            neighbors: 9,
+            padding: 1,
+            similarity: Similarity::Cosine,
+            compare: CompareFeatures::Features,
+            values: Values::Features,
+            candidates: Candidates::All,
+            shuffle: Shuffle::None,
+            shuffle_scale: 1,
+        }
+    }
+}
 
 /// The k-nearest-neighbor layer on feature maps with query, key and value projections.
 ///
@@ -14,42 +65,40 @@ use candle_nn::VarBuilder;
 /// pointwise. Gradients reach all parameters and the input, through scores and values.
 #[derive(Clone, Debug)]
 pub struct ConvNn2dAttention {
-    config: ConvNn2dConfig,
-    name: String,
+    config: ConvNn2dAttentionConfig,
+    path: String,
+    in_channels: usize,
+    shuffler: Shuffler,
     sample: Option<Vec<u32>>,
     w_q: Tensor,
     w_k: Tensor,
     w_v: Tensor,
     w_o: Tensor,
-    kernel: Tensor,
+    kernel: Weights,
     kernel_bias: Tensor,
     pointwise: Tensor,
     pointwise_bias: Tensor,
 }
 
 impl ConvNn2dAttention {
-    /// Takes the projections `w_q`, `w_k`, `w_v` (C, C, 1), `conv1d_layer` (C, 1, K), `pointwise_conv` (O, C, 1) and `w_o` (O, O, 1).
+    /// Takes the projections `w_q`, `w_k`, `w_v` (C, C, 1), `conv1d_layer` (C, 1, K), `pointwise_conv` (O, C, 1) and
+    /// `w_o` (O, O, 1) from `vb`; C counts the position channels, and with a shuffle C and O count s² times.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] for options that do not go together.
-    pub fn new(config: &ConvNn2dConfig, vb: VarBuilder<'_>) -> Result<Self> {
-        let name = layer_name(&vb, "conv_nn_2d_attention");
-        let (k, scale) = (config.neighbors, config.shuffle_scale);
-        ensure(k > 0, &name, "neighbors", 0, "at least 1")?;
-        ensure(scale > 0, &name, "shuffle_scale", 0, "at least 1")?;
-        let supported = matches!(config.similarity, Similarity::Cosine | Similarity::Euclidean);
-        ensure(
-            supported,
-            &name,
-            "similarity",
-            format!("{:?}", config.similarity).to_lowercase(),
-            "cosine or euclidean",
-        )?;
-        let compared = config.compare == Compare::Features;
-        ensure(compared, &name, "compare", "not features", "features: positions join through `values`")?;
-        let found = format!("{:?}", config.kernel).to_lowercase();
-        ensure(config.kernel == Kernel::Standard, &name, "kernel", found, "no choice: this layer has its own kernels")?;
-        let (c, o) = shuffle::channels(config.shuffle, scale, config.in_channels, config.out_channels);
+    /// [`crate::Error::Option`] for options that exclude each other.
+    pub fn new(
+        in_channels: usize,
+        out_channels: usize,
+        config: &ConvNn2dAttentionConfig,
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        let path = layer_path(&vb, "conv_nn_2d_attention");
+        let k = config.neighbors;
+        ensure(k > 0, &path, "neighbors", 0, "at least 1")?;
+        // The similarities of features, so that the baseline without projections can be put beside this layer.
+        config.similarity.ensure_compares(Compared::Features, &path)?;
+        let shuffler = Shuffler::on_grid(config.shuffle, config.shuffle_scale, &path)?;
+        let (c, o) = shuffler.channels(in_channels, out_channels);
         let c = if config.values == Values::FeaturesPosition { c + 2 } else { c };
         let matrix = |name: &str, outputs: usize, inputs: usize| -> Result<Tensor> {
             parameter(&vb.pp(name), (outputs, inputs, 1), "weight", inputs)
@@ -57,16 +106,18 @@ impl ConvNn2dAttention {
         let conv1d = vb.pp("conv1d_layer");
         Ok(Self {
             config: config.clone(),
+            in_channels,
+            shuffler,
             sample: None,
             w_q: matrix("w_q", c, c)?,
             w_k: matrix("w_k", c, c)?,
             w_v: matrix("w_v", c, c)?,
             w_o: matrix("w_o", o, o)?,
-            kernel: conv1d.get_with_hints((c, 1, k), "weight", candle_nn::init::ONE)?,
+            kernel: Weights::Depthwise(conv1d.get_with_hints((c, 1, k), "weight", candle_nn::init::ONE)?),
             kernel_bias: parameter(&conv1d, c, "bias", k)?,
             pointwise: matrix("pointwise_conv", o, c)?,
             pointwise_bias: parameter(&vb.pp("pointwise_conv"), o, "bias", c)?,
-            name,
+            path,
         })
     }
 
@@ -76,94 +127,136 @@ impl ConvNn2dAttention {
         Self { sample: Some(places), ..self }
     }
 
-    /// Feature maps (B, C, H, W) to (B, O, H, W).
+    /// Feature maps (B, C, H, W) to (B, O, H, W), or to other sides by a shuffle of one side.
     ///
     /// # Errors
-    /// [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Option`] where sides do not divide.
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let (tokens, grid) = to_tokens(x)?;
-        let (y, grid) = self.forward_shuffled(&tokens, grid, pass)?;
+    /// [`crate::Error::Input`], [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Option`] for sides that the
+    /// shuffle does not divide.
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (tokens, grid) = self.tokens(x)?;
+        let (y, grid) = self.mix(&tokens, grid, None, pass)?;
         to_map(&y, grid)
     }
 
     /// Tokens (B, H·W, C) of a map to (B, H·W, O).
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// As [`Self::forward_t`].
     pub fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
-        Ok(self.forward_shuffled(x, grid, pass)?.0)
+        self.input("").check_tokens(x, grid)?;
+        Ok(self.mix(x, grid, None, pass)?.0)
     }
 
-    fn forward_shuffled(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<(Tensor, Grid)> {
-        let c = &self.config;
-        let (x, grid) = match c.shuffle.before() {
-            true => shuffle::pixel_unshuffle(x, grid, c.shuffle_scale, &self.name)?,
-            false => (x.clone(), grid),
+    /// [`Self::forward_t`] with given neighbors: places on the padded map, row by row.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`], or neighbors of another map.
+    pub fn forward_with(&self, x: &Tensor, neighbors: &Neighbors) -> Result<Tensor> {
+        let (tokens, grid) = self.tokens(x)?;
+        let (y, grid) = self.mix(&tokens, grid, Some(neighbors), &Pass::evaluation())?;
+        to_map(&y, grid)
+    }
+
+    /// The neighbors that the layer chooses in evaluation: places on the padded map.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`].
+    pub fn neighbors(&self, x: &Tensor) -> Result<Neighbors> {
+        let (tokens, grid) = self.tokens(x)?;
+        self.neighbors_of_tokens(&tokens, grid, &Pass::evaluation())
+    }
+
+    /// The neighbors that the layer chooses for tokens (B, H·W, C) of a map.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`].
+    pub fn neighbors_of_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Neighbors> {
+        self.input("").check_tokens(x, grid)?;
+        let (x, grid) = self.shuffler.before(x, grid, &self.path)?;
+        let canvas = Canvas::grid(grid, self.config.padding);
+        let [keys, queries] = self.keys_and_queries(&self.padded(&x, canvas)?, canvas)?;
+        self.search(canvas, pass).choose(&keys, &queries, Pool::Places, true)
+    }
+
+    /// Fails unless the layer can work on maps of `grid`: K candidates for every token, sides that the shuffle divides.
+    ///
+    /// # Errors
+    /// [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Option`].
+    pub fn check_grid(&self, grid: Grid) -> Result<()> {
+        let canvas = Canvas::grid(self.shuffler.inner(grid, &self.path)?, self.config.padding);
+        self.search(canvas, &Pass::evaluation()).check(true)
+    }
+
+    /// The options.
+    pub const fn config(&self) -> &ConvNn2dAttentionConfig {
+        &self.config
+    }
+
+    fn mix(&self, x: &Tensor, grid: Grid, given: Option<&Neighbors>, pass: &Pass) -> Result<(Tensor, Grid)> {
+        let (x, grid) = self.shuffler.before(x, grid, &self.path)?;
+        let canvas = Canvas::grid(grid, self.config.padding);
+        let similarity = self.config.similarity;
+        let x = self.padded(&x, canvas)?;
+        let [keys, queries] = self.keys_and_queries(&x, canvas)?; // (B, N, C), (B, T, C)
+        let values = project(&x, &self.w_v)?; // (B, T, C)
+
+        let neighbors = match given {
+            Some(neighbors) => neighbors.clone(),
+            None => self.search(canvas, pass).choose(&keys, &queries, Pool::Places, true)?,
         };
-        let y = self.mix(&x, Canvas::grid(grid, c.padding), pass)?;
-        match c.shuffle.after() {
-            true => shuffle::pixel_shuffle(&y, grid, c.shuffle_scale),
-            false => Ok((y, grid)),
+        neighbors.ensure_fits(&self.path, x.dim(0)?, canvas.tokens(), canvas.padded_tokens())?;
+        let own = if self.is_sampled(canvas) { 1.0 } else { own_among_all(similarity) };
+        let scores = || score_with_own(&keys, &queries, &neighbors, Score::new(similarity), own);
+        let rho = modulate(Modulation::Softmax, similarity, scores)?;
+        let y = aggregate(&values, &neighbors, &rho, &self.kernel, Some(&self.kernel_bias))?;
+
+        let y = linear(&y, &self.pointwise.squeeze(2)?, Some(&self.pointwise_bias))?;
+        self.shuffler.after(project(&y, &self.w_o)?, grid)
+    }
+
+    /// The padded map, with positions if values carry them.
+    fn padded(&self, x: &Tensor, canvas: Canvas) -> Result<Tensor> {
+        let x = canvas.pad(x)?;
+        match self.config.values {
+            Values::Features => Ok(x),
+            Values::FeaturesPosition => canvas.with_positions(&x),
         }
     }
 
-    /// Select → modulate → aggregate on the padded map.
-    fn mix(&self, x: &Tensor, canvas: Canvas, pass: &Pass) -> Result<Tensor> {
-        let c = &self.config;
-        let mut x = canvas.pad(x)?;
-        if c.values == Values::FeaturesPosition {
-            let positions = canvas.positions(x.dtype(), x.device())?;
-            x = Tensor::cat(&[&x, &positions.broadcast_left(x.dim(0)?)?.squeeze(1)?], 2)?;
+    fn keys_and_queries(&self, x: &Tensor, canvas: Canvas) -> Result<[Tensor; 2]> {
+        Ok([project(&canvas.crop(x)?, &self.w_k)?, project(x, &self.w_q)?])
+    }
+
+    /// Whether candidates are a sample of the tokens.
+    fn is_sampled(&self, canvas: Canvas) -> bool {
+        self.sample.is_some() || canvas.is_sampled(self.config.candidates)
+    }
+
+    fn search<'a>(&'a self, canvas: Canvas, pass: &'a Pass) -> Search<'a> {
+        Search {
+            layer: &self.path,
+            canvas,
+            similarity: self.config.similarity,
+            neighbors: self.config.neighbors,
+            candidates: self.config.candidates,
+            sample: self.sample.as_deref(),
+            pass,
         }
-        let keys = linear(&canvas.crop(&x)?, &self.w_k)?; // (B, N, C)
-        let queries = linear(&x, &self.w_q)?; // (B, T, C)
-        let values = linear(&x, &self.w_v)?; // (B, T, C)
+    }
 
-        let candidates = canvas.candidates(self.sample.as_deref(), c.candidates, pass, &self.name)?;
-        // The score that the token itself is given (SPEC section 2).
-        let own_score = match (&candidates, c.similarity) {
-            (Some(_), _) => 1.0,
-            (None, Similarity::Cosine) => 1.1,
-            (None, _) => 0.1,
-        };
-        let selection = Selection {
-            similarity: c.similarity,
-            neighbors: c.neighbors,
-            own: Some(canvas.places()),
-            candidates,
-            zeros: Vec::new(),
-        };
-        let selection = checked(selection, &self.name, canvas.padded_tokens())?;
-        let index = ops::select(&keys.detach(), &queries.detach(), &selection)?; // (B, N, K)
+    fn tokens(&self, x: &Tensor) -> Result<(Tensor, Grid)> {
+        self.input("(B, C, H, W)").check(x)?;
+        to_tokens(x)
+    }
 
-        let score = Score::of(c.similarity, &self.name, queries.dim(2)?)?;
-        let scores = own_first(&keys, &queries, &index, score, own_score)?;
-        let rho = ops::softmax(&scores)?;
-
-        let y = ops::aggregate_depthwise(&values, &index, Some(&rho), &self.kernel, Some(&self.kernel_bias))?;
-        let y = ops::linear(&y, &self.pointwise.squeeze(2)?, Some(&self.pointwise_bias))?;
-        linear(&y, &self.w_o)
+    fn input(&self, layout: &'static str) -> Input<'_> {
+        Input { layer: &self.path, layout, axis: 1, channels: self.in_channels, dtype: self.w_q.dtype() }
     }
 }
 
-/// Scores of the chosen pairs, the first being the constant of the token itself: (B, N, K).
-pub(super) fn own_first(
-    keys: &Tensor,
-    queries: &Tensor,
-    index: &Tensor,
-    score: Score,
-    own_score: f64,
-) -> Result<Tensor> {
-    let (b, n, k) = index.dims3()?;
-    let own = Tensor::full(own_score, (b, n, 1), keys.device())?.to_dtype(keys.dtype())?;
-    if k == 1 {
-        return Ok(own);
-    }
-    let others = index.narrow(D::Minus1, 1, k - 1)?.contiguous()?;
-    Ok(Tensor::cat(&[&own, &ops::pair_scores(keys, queries, &others, score)?], 2)?)
-}
+module!(ConvNn2dAttention);
 
 /// A 1×1 convolution (O, C, 1) without bias.
-fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    ops::linear(x, &weight.squeeze(2)?, None)
+fn project(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    linear(x, &weight.squeeze(2)?, None)
 }

@@ -1,42 +1,43 @@
-//! `conv_nn_attention`: the token mixer of the ViT, attention over the K best neighbors (SPEC section 3).
+//! `conv_nn_attention`: the token mixer of the ViT, attention over the K best neighbors.
 
-use super::conv_nn_2d_attention::own_first;
-use super::{ensure, layer_name, parameter};
-use crate::operator::canvas::{Canvas, checked, linspace};
-use crate::ops::{self, Score, Selection};
+use super::{Input, ensure, layer_path, module, parameter};
+use crate::nn::{dropout, linear};
+use crate::operator::canvas::{Canvas, linspace};
+use crate::operator::search::{Pool, Search};
+use crate::operator::similarity::Compared;
+use crate::operator::{Neighbors, Score, Weights, aggregate, modulate, own_in_sample, score_with_own};
 use crate::{Candidates, Kernel, Modulation, Pass, Result, Similarity};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 
-/// Configuration of [`ConvNnAttention`].
+/// Options of [`ConvNnAttention`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNnAttentionConfig {
-    /// D
-    pub dim: usize,
-    /// Heads, which share one kernel.
+    /// Number of heads; they share one kernel.
     pub heads: usize,
-    /// K
+    /// Number of neighbors, K.
     pub neighbors: usize,
-    /// Dot product, cosine or Euclidean.
+    /// How close two tokens are.
     pub similarity: Similarity,
-    /// The kernel that aggregates.
+    /// The kernel that aggregates the K neighbors.
     pub kernel: Kernel,
-    /// What the selected scores become.
+    /// What the K scores become before they weigh the neighbors.
     pub modulation: Modulation,
-    /// Whether a position channel joins the keys, queries and values of each head.
+    /// Whether keys, queries and values of each head carry a position channel.
     pub positions: bool,
     /// Which tokens may be chosen.
     pub candidates: Candidates,
     /// Dropout on the aggregated output, before W_o.
     pub dropout: f64,
+    /// Whether the four projections have biases; the published layer has none.
+    pub bias: bool,
 }
 
 impl Default for ConvNnAttentionConfig {
     fn default() -> Self {
         Self {
-            dim: 192,
             heads: 1,
             neighbors: 9,
             similarity: Similarity::Dot,
@@ -44,7 +45,8 @@ impl Default for ConvNnAttentionConfig {
             modulation: Modulation::Softmax,
             positions: false,
             candidates: Candidates::All,
-            dropout: 0.0,
+            dropout: 0.1,
+            bias: false,
         }
     }
 }
@@ -58,68 +60,84 @@ impl Default for ConvNnAttentionConfig {
 #[derive(Clone, Debug)]
 pub struct ConvNnAttention {
     config: ConvNnAttentionConfig,
-    name: String,
+    path: String,
+    dim: usize,
     sample: Option<Vec<u32>>,
-    w_q: Tensor,
-    w_k: Tensor,
-    w_v: Tensor,
-    w_o: Tensor,
-    kernel: Conv,
+    w_q: Projection,
+    w_k: Projection,
+    w_v: Projection,
+    w_o: Projection,
+    kernel: Weights,
 }
 
-/// The kernel of rank.
+/// A projection (D, D) with or without a bias (D).
 #[derive(Clone, Debug)]
-enum Conv {
-    /// (d, d or d+1, K)
-    Standard(Tensor),
-    /// (d, 1, K)
-    Depthwise(Tensor),
-    /// (d or d+1, 1, K), then (d, d or d+1, 1)
-    Separable(Tensor, Tensor),
+pub(super) struct Projection {
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+}
+
+impl Projection {
+    fn new(dim: usize, bias: bool, vb: &VarBuilder<'_>) -> Result<Self> {
+        let weight = parameter(vb, (dim, dim), "weight", dim)?;
+        let bias = bias.then(|| parameter(vb, dim, "bias", dim)).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_ref())
+    }
 }
 
 impl ConvNnAttention {
-    /// Takes `W_q`, `W_k`, `W_v`, `W_o` (D, D) and `conv` (of one head, without bias) from `vb`.
+    /// Takes `W_q`, `W_k`, `W_v`, `W_o` (D, D) and `conv` (of one head, without bias) from `vb`, for tokens of width
+    /// `dim`.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] for options that do not go together.
-    pub fn new(config: &ConvNnAttentionConfig, vb: VarBuilder<'_>) -> Result<Self> {
-        let name = layer_name(&vb, "conv_nn_attention");
-        check(config, &name)?;
-        let d = config.dim;
-        let head = d / config.heads;
+    /// [`crate::Error::Option`] for options that exclude each other.
+    pub fn new(dim: usize, config: &ConvNnAttentionConfig, vb: VarBuilder<'_>) -> Result<Self> {
+        let path = layer_path(&vb, "conv_nn_attention");
+        config.check(dim, &path)?;
+        let head = dim / config.heads;
         let inputs = head + usize::from(config.positions);
         let k = config.neighbors;
         let conv = vb.pp("conv");
         let kernel = match config.kernel {
-            Kernel::Standard => Conv::Standard(parameter(&conv, (head, inputs, k), "weight", inputs * k)?),
-            Kernel::Depthwise => Conv::Depthwise(conv.get_with_hints((head, 1, k), "weight", candle_nn::init::ONE)?),
-            Kernel::DepthwiseSeparable => Conv::Separable(
+            Kernel::Standard => Weights::Standard(parameter(&conv, (head, inputs, k), "weight", inputs * k)?),
+            Kernel::Depthwise => {
+                Weights::Depthwise(conv.get_with_hints((head, 1, k), "weight", candle_nn::init::ONE)?)
+            }
+            Kernel::DepthwiseSeparable => Weights::DepthwiseSeparable(
                 parameter(&conv.pp("0"), (inputs, 1, k), "weight", k)?,
                 parameter(&conv.pp("1"), (head, inputs, 1), "weight", inputs)?,
             ),
         };
-        let matrix = |name: &str| parameter(&vb.pp(name), (d, d), "weight", d);
+        let projection = |name: &str| Projection::new(dim, config.bias, &vb.pp(name));
         Ok(Self {
             config: config.clone(),
+            dim,
             sample: None,
-            w_q: matrix("W_q")?,
-            w_k: matrix("W_k")?,
-            w_v: matrix("W_v")?,
-            w_o: matrix("W_o")?,
+            w_q: projection("W_q")?,
+            w_k: projection("W_k")?,
+            w_v: projection("W_v")?,
+            w_o: projection("W_o")?,
             kernel,
-            name,
+            path,
         })
     }
 
     /// The layer with a depthwise kernel of ones and the projections W_q, W_k, W_v, W_o (D, D).
-    pub(crate) fn depthwise_ones(config: &ConvNnAttentionConfig, projections: [Tensor; 4]) -> Result<Self> {
-        let name = "conv_nn_attention".to_owned();
-        check(config, &name)?;
+    pub(super) fn depthwise_ones(
+        config: &ConvNnAttentionConfig,
+        dim: usize,
+        projections: [Projection; 4],
+    ) -> Result<Self> {
+        let path = "conv_nn_attention".to_owned();
+        config.check(dim, &path)?;
         let [w_q, w_k, w_v, w_o] = projections;
-        let shape = (config.dim / config.heads, 1, config.neighbors);
-        let kernel = Conv::Depthwise(Tensor::ones(shape, w_q.dtype(), w_q.device())?);
-        Ok(Self { config: config.clone(), name, sample: None, w_q, w_k, w_v, w_o, kernel })
+        let shape = (dim / config.heads, 1, config.neighbors);
+        let kernel = Weights::Depthwise(Tensor::ones(shape, w_q.weight.dtype(), w_q.weight.device())?);
+        Ok(Self { config: config.clone(), path, dim, sample: None, w_q, w_k, w_v, w_o, kernel })
     }
 
     /// The same layer with given candidates in place of a drawn sample: token numbers.
@@ -131,40 +149,72 @@ impl ConvNnAttention {
     /// Tokens (B, N, D) to (B, N, D).
     ///
     /// # Errors
-    /// [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Shape`].
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let c = &self.config;
-        let fits = x.rank() == 3 && x.dim(2)? == c.dim;
-        crate::error::ensure_shape(fits, "conv_nn_attention", "x", x, || format!("(B, N, {})", c.dim))?;
+    /// [`crate::Error::Input`]; [`crate::Error::NeighborsExceedCandidates`] for a sequence shorter than K.
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        self.mix(x, None, pass)
+    }
+
+    /// [`Self::forward_t`] in evaluation with given neighbors, (B·heads or 1, N, K) into N rows.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`], or neighbors of another sequence.
+    pub fn forward_with(&self, x: &Tensor, neighbors: &Neighbors) -> Result<Tensor> {
+        self.mix(x, Some(neighbors), &Pass::evaluation())
+    }
+
+    /// The neighbors that the layer chooses in evaluation: (B·heads, N, K), the heads of an image one after another.
+    ///
+    /// # Errors
+    /// As [`Self::forward_t`].
+    pub fn neighbors(&self, x: &Tensor) -> Result<Neighbors> {
+        self.check_input(x)?;
+        let (keys, queries) = (self.heads(&self.w_k.apply(x)?)?, self.heads(&self.w_q.apply(x)?)?);
+        self.search(x.dim(1)?, &Pass::evaluation()).choose(&keys, &queries, Pool::Tokens, false)
+    }
+
+    /// Fails unless every one of `tokens` tokens has K candidates.
+    ///
+    /// # Errors
+    /// [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Option`].
+    pub fn check_tokens(&self, tokens: usize) -> Result<()> {
+        self.search(tokens, &Pass::evaluation()).check(false)
+    }
+
+    /// The options.
+    pub const fn config(&self) -> &ConvNnAttentionConfig {
+        &self.config
+    }
+
+    fn mix(&self, x: &Tensor, given: Option<&Neighbors>, pass: &Pass) -> Result<Tensor> {
+        self.check_input(x)?;
         let (b, n, _) = x.dims3()?;
-        let keys = self.heads(&ops::linear(x, &self.w_k, None)?)?; // (B·heads, N, d)
-        let queries = self.heads(&ops::linear(x, &self.w_q, None)?)?;
-        let values = self.heads(&ops::linear(x, &self.w_v, None)?)?;
+        let Self { config: c, dim, .. } = self;
+        let keys = self.heads(&self.w_k.apply(x)?)?; // (B·heads, N, d)
+        let queries = self.heads(&self.w_q.apply(x)?)?;
+        let values = self.heads(&self.w_v.apply(x)?)?;
 
-        let index = self.select(&keys, &queries, pass)?; // (B·heads, N, K)
-        let rho = self.modulate(&keys, &queries, &index)?;
-        let y = match &self.kernel {
-            Conv::Standard(weight) => ops::aggregate(&values, &index, rho.as_ref(), weight, None)?,
-            Conv::Depthwise(weight) => ops::aggregate_depthwise(&values, &index, rho.as_ref(), weight, None)?,
-            Conv::Separable(depthwise, pointwise) => {
-                let y = ops::aggregate_depthwise(&values, &index, rho.as_ref(), depthwise, None)?;
-                ops::linear(&y, &pointwise.squeeze(2)?, None)?
-            }
-        }; // (B·heads, N, d)
+        let neighbors = match given {
+            Some(neighbors) => neighbors.clone(),
+            None => self.search(n, pass).choose(&keys, &queries, Pool::Tokens, false)?,
+        };
+        neighbors.ensure_fits(&self.path, b * c.heads, n, n)?;
+        let form = Score::of_attention(c.similarity, dim / c.heads);
+        let scores = || score_with_own(&keys, &queries, &neighbors, form, own_in_sample(c.similarity));
+        let rho = modulate(c.modulation, c.similarity, scores)?;
+        let y = aggregate(&values, &neighbors, &rho, &self.kernel, None)?; // (B·heads, N, d)
 
-        let y = if pass.is_training() && c.dropout > 0.0 {
-            ops::dropout(&y, c.dropout, &mut pass.generator("dropout", &self.name))?
-        } else {
-            y
+        let y = match pass.is_training() && c.dropout > 0.0 {
+            true => dropout(&y, c.dropout, &mut pass.generator("dropout", &self.path))?,
+            false => y,
         };
         let y = match c.heads {
             1 => y,
-            heads => y.reshape((b, heads, n, c.dim / heads))?.transpose(1, 2)?.reshape((b, n, c.dim))?,
+            heads => y.reshape((b, heads, n, dim / heads))?.transpose(1, 2)?.reshape((b, n, *dim))?,
         };
-        ops::linear(&y, &self.w_o, None)
+        self.w_o.apply(&y)
     }
 
-    /// (B, N, D) to (B·heads, N, d), with a position channel where the layer has positions.
+    /// (B, N, D) to (B·heads, N, d), with a position channel if the layer has positions.
     fn heads(&self, x: &Tensor) -> Result<Tensor> {
         let (b, n, d) = x.dims3()?;
         let heads = self.config.heads;
@@ -179,72 +229,35 @@ impl ConvNnAttention {
         Ok(Tensor::cat(&[&x, &positions.broadcast_as((b * heads, n, 1))?], 2)?)
     }
 
-    fn select(&self, keys: &Tensor, queries: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let c = &self.config;
-        let n = keys.dim(1)?;
-        let sequence = Canvas::sequence(n, 0);
-        let candidates = sequence.candidates(self.sample.as_deref(), c.candidates, pass, &self.name)?;
-        let selection = Selection {
-            similarity: c.similarity,
-            neighbors: c.neighbors,
-            own: self.is_sampled().then(|| (0..n as u32).collect()),
-            candidates,
-            zeros: Vec::new(),
-        };
-        ops::select(&keys.detach(), &queries.detach(), &checked(selection, &self.name, n)?)
-    }
-
-    /// ρ (B·heads, N, K), or `None` for 1.
-    fn modulate(&self, keys: &Tensor, queries: &Tensor, index: &Tensor) -> Result<Option<Tensor>> {
-        let c = &self.config;
-        if c.modulation == Modulation::None {
-            return Ok(None);
+    fn search<'a>(&'a self, tokens: usize, pass: &'a Pass) -> Search<'a> {
+        Search {
+            layer: &self.path,
+            canvas: Canvas::sequence(tokens, 0),
+            similarity: self.config.similarity,
+            neighbors: self.config.neighbors,
+            candidates: self.config.candidates,
+            sample: self.sample.as_deref(),
+            pass,
         }
-        let score = match c.similarity {
-            Similarity::Euclidean => Score::NegativeDistance,
-            other => Score::of(other, &self.name, c.dim / c.heads)?,
-        };
-        let scores = if self.is_sampled() {
-            let own = if c.similarity == Similarity::Euclidean { -1.0 } else { 1.0 };
-            own_first(keys, queries, index, score, own)?
-        } else {
-            ops::pair_scores(keys, queries, index, score)?
-        };
-        Ok(Some(match (c.modulation, c.similarity) {
-            (Modulation::Similarity, Similarity::Euclidean) => (scores.neg()? + 1e-8)?.recip()?,
-            (Modulation::Similarity, _) => scores,
-            _ => ops::softmax(&scores)?,
-        }))
     }
 
-    /// Whether a sample of candidates is in use, where the token itself comes first.
-    const fn is_sampled(&self) -> bool {
-        self.sample.is_some() || !matches!(self.config.candidates, Candidates::All)
-    }
-
-    /// The configuration.
-    pub const fn config(&self) -> &ConvNnAttentionConfig {
-        &self.config
+    fn check_input(&self, x: &Tensor) -> Result<()> {
+        let dtype = self.w_q.weight.dtype();
+        Input { layer: &self.path, layout: "(B, N, D)", axis: 2, channels: self.dim, dtype }.check(x)
     }
 }
 
-fn check(c: &ConvNnAttentionConfig, name: &str) -> Result<()> {
-    ensure(c.neighbors > 0, name, "neighbors", 0, "at least 1")?;
-    let divides = c.heads > 0 && c.dim.is_multiple_of(c.heads);
-    ensure(divides, name, "heads", c.heads, &format!("a divisor of dim {}", c.dim))?;
-    ensure(
-        !c.positions || c.kernel != Kernel::Depthwise,
-        name,
-        "positions",
-        "true with a depthwise kernel",
-        "a standard or depthwise_separable kernel, which can take in the position channel",
-    )?;
-    ensure(
-        c.similarity != Similarity::Chebyshev,
-        name,
-        "similarity",
-        "chebyshev",
-        "dot, cosine or euclidean: scores of features",
-    )?;
-    ensure((0.0..1.0).contains(&c.dropout), name, "dropout", c.dropout, "a share from 0 to below 1")
+module!(ConvNnAttention);
+
+impl ConvNnAttentionConfig {
+    fn check(&self, dim: usize, layer: &str) -> Result<()> {
+        ensure(self.neighbors > 0, layer, "neighbors", 0, "at least 1")?;
+        let divides = self.heads > 0 && dim.is_multiple_of(self.heads);
+        ensure(divides, layer, "heads", self.heads, &format!("a divisor of the width, {dim}"))?;
+        let fits = !self.positions || self.kernel != Kernel::Depthwise;
+        let expected = "standard or depthwise_separable with `positions`, which change the width";
+        ensure(fits, layer, "kernel", "depthwise", expected)?;
+        self.similarity.ensure_compares(Compared::Projections, layer)?;
+        ensure((0.0..1.0).contains(&self.dropout), layer, "dropout", self.dropout, "a number from 0 to below 1")
+    }
 }

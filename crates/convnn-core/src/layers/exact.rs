@@ -1,4 +1,4 @@
-//! Exact special cases: trained convolutions and attention as ConvNN layers (SPEC section 4).
+//! Exact special cases: trained convolutions and attention as ConvNN layers (docs/specification.md, section 4).
 //!
 //! | from | to | select | modulate | aggregate |
 //! |---|---|---|---|---|
@@ -9,15 +9,13 @@
 //!
 //! The layers hold the tensors they are given, reshaped, so that outputs are equal and gradients reach those tensors.
 
+use super::conv_nn_attention::Projection;
+use super::{ConvNn2d, ConvNn2dConfig, ConvNnAttention, ConvNnAttentionConfig};
 use crate::error::ensure_shape;
 use crate::operator::canvas::Canvas;
-use crate::ops::{self, Selection};
-use crate::{
-    Candidates, Compare, ConvNn2d, ConvNn2dConfig, ConvNnAttention, ConvNnAttentionConfig, Error, Grid, Kernel,
-    Modulation, Result, Similarity,
-};
+use crate::{Candidates, Compare, Error, Grid, Kernel, Modulation, Result, Similarity};
 use candle_core::Tensor;
-use candle_nn::Conv2d;
+use candle_nn::{Conv2d, Linear};
 
 impl ConvNn2d {
     /// The κ×κ convolution of stride 1 with padding κ/2 as a ConvNN layer, for every odd κ and maps of every size.
@@ -35,8 +33,8 @@ impl ConvNn2d {
     /// use convnn_core::{ConvNn2d, Pass};
     /// let x = Tensor::randn(0f32, 1.0, (2, 3, 8, 5), &Device::Cpu)?;
     /// let weight = Tensor::randn(0f32, 1.0, (4, 3, 3, 3), &Device::Cpu)?;
-    /// let found = ConvNn2d::from_convolution(&weight, None)?.forward(&x, &Pass::evaluation())?;
-    /// convnn_core::check::compare("output", &found, &x.conv2d(&weight, 1, 1, 1, 1)?, 1e-5).unwrap();
+    /// let found = ConvNn2d::from_convolution(&weight, None)?.forward_t(&x, &Pass::evaluation())?;
+    /// convnn_core::testing::compare("output", &found, &x.conv2d(&weight, 1, 1, 1, 1)?, 1e-5).unwrap();
     /// # Ok(()) }
     /// ```
     ///
@@ -121,11 +119,9 @@ impl ConvNn2d {
 fn from_window(weight: &Tensor, bias: Option<&Tensor>, kernel: Kernel) -> Result<ConvNn2d> {
     let square = weight.rank() == 4 && weight.dim(2)? == weight.dim(3)?;
     ensure_shape(square, "from_convolution", "weight", weight, || "(O, C, κ, κ)".into())?;
-    let (outputs, inputs, size, _) = weight.dims4()?;
+    let (outputs, _, size, _) = weight.dims4()?;
     check_odd(size)?;
     let config = ConvNn2dConfig {
-        in_channels: if kernel == Kernel::Depthwise { outputs } else { inputs },
-        out_channels: outputs,
         neighbors: size * size,
         padding: size / 2,
         similarity: Similarity::Chebyshev,
@@ -156,17 +152,10 @@ fn check_odd(size: usize) -> Result<()> {
 fn by_euclidean(layer: ConvNn2d, grid: Grid) -> Result<ConvNn2d> {
     let config = ConvNn2dConfig { similarity: Similarity::Euclidean, ..layer.config().clone() };
     let (reach, size) = (config.padding, 2 * config.padding + 1);
-    let canvas = Canvas::grid(grid, reach);
-    let positions = canvas.positions(layer.weight().dtype(), layer.weight().device())?;
-    let selection = Selection {
-        similarity: config.similarity,
-        neighbors: config.neighbors,
-        own: Some(canvas.places()),
-        ..Selection::default()
-    };
-    let chosen = ops::select(&canvas.crop(&positions)?, &positions, &selection)?;
+    let paper_form = ConvNn2d::from_tensors(&config, layer.weight().clone(), layer.bias().clone())?;
+    let chosen = Canvas::grid(grid, reach).nearest_places(Similarity::Euclidean, config.neighbors, None);
     let width = grid.padded(reach).width;
-    for (token, places) in chosen.squeeze(0)?.to_vec2::<u32>()?.iter().enumerate() {
+    for (token, places) in chosen.chunks(config.neighbors).enumerate() {
         let (y, x) = (token / grid.width, token % grid.width);
         // The window of token (y, x) starts at (y, x) on the padded map.
         let outside = |&&place: &&u32| {
@@ -188,20 +177,20 @@ fn by_euclidean(layer: ConvNn2d, grid: Grid) -> Result<ConvNn2d> {
             });
         }
     }
-    ConvNn2d::from_tensors(&config, layer.weight().clone(), layer.bias().clone())
+    Ok(paper_form)
 }
 
-/// The projections of self-attention without biases, (D, D) each; rows of a matrix are outputs, as PyTorch has them.
+/// The projections of self-attention, D to D each, with or without biases.
 #[derive(Clone, Debug)]
 pub struct AttentionWeights {
     /// Of the queries: softmax runs over a row of scores for each of them.
-    pub query: Tensor,
+    pub query: Linear,
     /// Of the keys.
-    pub key: Tensor,
+    pub key: Linear,
     /// Of the values.
-    pub value: Tensor,
+    pub value: Linear,
     /// Of the output.
-    pub out: Tensor,
+    pub out: Linear,
 }
 
 impl ConvNnAttention {
@@ -209,20 +198,25 @@ impl ConvNnAttention {
     ///
     /// In ConvNN a row is a key and its neighbors are chosen among the queries, so that `W_k` of the layer holds
     /// `weights.query` and `W_q` holds `weights.key`. On longer sequences the layer attends to the K = `tokens` best
-    /// scores of each row. Dropout of attention weights has no counterpart: the layer is made without.
+    /// scores of each row; a shorter one is an error. Dropout of attention weights has no counterpart: the layer is made
+    /// without.
     ///
     /// # Errors
-    /// [`Error::Option`] where the heads do not divide D or `tokens` is 0, [`Error::Shape`].
+    /// [`Error::Option`] if the heads do not divide D or `tokens` is 0, [`Error::Shape`] unless all four are D to D.
     pub fn from_attention(weights: &AttentionWeights, heads: usize, tokens: usize) -> Result<Self> {
         let AttentionWeights { query, key, value, out } = weights;
-        let square = query.rank() == 2 && query.dim(0)? == query.dim(1)?;
-        ensure_shape(square, "from_attention", "query", query, || "(D, D)".into())?;
-        let dim = query.dim(0)?;
-        for (name, matrix) in [("key", key), ("value", value), ("out", out)] {
-            ensure_shape(matrix.dims() == [dim, dim], "from_attention", name, matrix, || format!("({dim}, {dim})"))?;
+        let q = query.weight();
+        let square = q.rank() == 2 && q.dim(0)? == q.dim(1)?;
+        ensure_shape(square, "from_attention", "query", q, || "(D, D)".into())?;
+        let dim = q.dim(0)?;
+        for (name, linear) in [("query", query), ("key", key), ("value", value), ("out", out)] {
+            let weight = linear.weight();
+            ensure_shape(weight.dims() == [dim, dim], "from_attention", name, weight, || format!("({dim}, {dim})"))?;
+            if let Some(bias) = linear.bias() {
+                ensure_shape(bias.dims() == [dim], "from_attention", name, bias, || format!("a bias of {dim}"))?;
+            }
         }
         let config = ConvNnAttentionConfig {
-            dim,
             heads,
             neighbors: tokens,
             similarity: Similarity::Dot,
@@ -231,25 +225,30 @@ impl ConvNnAttention {
             positions: false,
             candidates: Candidates::All,
             dropout: 0.0,
+            bias: [query, key, value, out].iter().any(|linear| linear.bias().is_some()),
         };
-        Self::depthwise_ones(&config, [key, query, value, out].map(Tensor::clone))
+        let projection = |linear: &Linear| Projection { weight: linear.weight().clone(), bias: linear.bias().cloned() };
+        Self::depthwise_ones(&config, dim, [key, query, value, out].map(projection))
     }
 
     /// KVT attention, softmax over the K = `neighbors` largest scores of each row, as a ConvNN layer.
     ///
-    /// Exact where no two scores are equal at the border of the K; both keep the token of lower index there.
+    /// Exact unless two scores are equal at the border of the K; both keep the token of lower index there.
     ///
     /// # Shapes
-    /// - `qkv`: (3D, D), queries first
-    /// - `out`: (D, D)
+    /// `qkv`: D to 3D, queries first; `out`: D to D.
     ///
     /// # Errors
     /// As [`Self::from_attention`].
-    pub fn from_kvt_attention(qkv: &Tensor, out: &Tensor, heads: usize, neighbors: usize) -> Result<Self> {
-        let triple = qkv.rank() == 2 && qkv.dim(0)? == 3 * qkv.dim(1)?;
-        ensure_shape(triple, "from_kvt_attention", "qkv", qkv, || "(3D, D)".into())?;
-        let dim = qkv.dim(1)?;
-        let part = |i: usize| qkv.narrow(0, i * dim, dim);
+    pub fn from_kvt_attention(qkv: &Linear, out: &Linear, heads: usize, neighbors: usize) -> Result<Self> {
+        let weight = qkv.weight();
+        let triple = weight.rank() == 2 && weight.dim(0)? == 3 * weight.dim(1)?;
+        ensure_shape(triple, "from_kvt_attention", "qkv", weight, || "(3D, D)".into())?;
+        let dim = weight.dim(1)?;
+        let part = |i: usize| -> Result<Linear> {
+            let bias = qkv.bias().map(|bias| bias.narrow(0, i * dim, dim)).transpose()?;
+            Ok(Linear::new(weight.narrow(0, i * dim, dim)?, bias))
+        };
         let weights = AttentionWeights { query: part(0)?, key: part(1)?, value: part(2)?, out: out.clone() };
         Self::from_attention(&weights, heads, neighbors)
     }

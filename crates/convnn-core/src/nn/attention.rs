@@ -1,54 +1,51 @@
-//! Self-attention, a head at a time: softmax(Q Kᵀ / √d) V, over all tokens or, as KVT, over the K best of each.
+//! Self-attention, softmax(Q Kᵀ / √d) V for each head, over all tokens or, as in KVT, over the K best of each.
 //!
-//! The matrix of scores exists a block of rows at a time. The backward pass computes it again, since that costs less
-//! than keeping it.
+//! The scores exist only one block of rows at a time. The backward pass recomputes them, which is cheaper than keeping
+//! them.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
 use crate::kernel::matrix::{Matrix, product_into, scaled_product_into};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::nn::dropout::DropoutMask;
 use crate::nn::softmax::{softmax_gradient_rows, softmax_reference, softmax_rows};
-use crate::{Error, Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Error, Result, error::ensure_shape};
+use candle_core::{D, Shape, Tensor};
 use rayon::prelude::*;
 use std::cmp::Ordering;
 
-/// Tokens whose scores are there at a time.
+/// Tokens in a block of scores.
 const ROWS: usize = 256;
 
-/// How [`attention`] attends.
+/// Options of [`attention`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
-    /// h
+    /// Number of heads, h.
     pub heads: usize,
-    /// K: the softmax runs over the K largest scores of each row, of equal ones those of lower index; `None` for all.
+    /// K: the softmax of each row covers only its K largest scores, among equal scores those of lower index; `None` for
+    /// all.
     pub neighbors: Option<usize>,
-    /// The dropout of the weights.
+    /// Dropout of the attention weights.
     pub dropout: Option<DropoutMask>,
 }
 
-/// Self-attention of each head: dropout(softmax(Q Kᵀ / √d)) V.
+/// Multi-head self-attention: dropout(softmax(Q Kᵀ / √d)) V for each head.
 ///
 /// # Shapes
 /// - `qkv`: (B, N, 3·h·d), the queries of all heads side by side, then the keys, then the values
 /// - result: (B, N, h·d)
 ///
 /// # Gradient
-/// Reaches queries, keys and values, through the scores that were kept; which ones are kept has no gradient.
+/// Flows to queries, keys and values through the selected scores; the selection has no gradient.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Option`] for K = 0 or K > N.
+/// [`Error::Shape`], [`Error::DType`], and [`Error::Option`] unless 1 ≤ K ≤ N.
 pub fn attention(qkv: &Tensor, options: Attention) -> Result<Tensor> {
     options.check(qkv)?;
-    if !has_kernel(qkv) {
-        return attention_reference(qkv, options);
-    }
-    Ok(qkv.contiguous()?.apply_op1(options)?)
+    if qkv.device().is_cpu() { apply1(options, qkv) } else { attention_reference(qkv, options) }
 }
 
 /// [`attention`] in tensor operations.
-///
-/// # Errors
-/// As [`attention`].
 pub fn attention_reference(qkv: &Tensor, options: Attention) -> Result<Tensor> {
     let [b, n, h, d] = options.check(qkv)?;
     let parts = qkv.reshape((b, n, 3, h, d))?.permute((2, 0, 3, 1, 4))?; // (3, B, h, N, d)
@@ -65,7 +62,7 @@ pub fn attention_reference(qkv: &Tensor, options: Attention) -> Result<Tensor> {
     Ok(weights.matmul(&v)?.transpose(1, 2)?.reshape((b, n, h * d))?)
 }
 
-/// 0 at the K largest of each row, minus infinity elsewhere, by sorting.
+/// 0 for the K largest scores of each row and −∞ for the others, by sorting.
 fn best_reference(scores: &Tensor, neighbors: usize) -> Result<Tensor> {
     let best = scores.contiguous()?.arg_sort_last_dim(false)?.narrow(D::Minus1, 0, neighbors)?.contiguous()?;
     let ones = Tensor::ones(best.shape(), scores.dtype(), scores.device())?;
@@ -104,7 +101,7 @@ impl Attention {
 #[derive(Clone, Copy)]
 struct Head<'a, T> {
     options: &'a Attention,
-    /// Number of the head among those of all images.
+    /// Index of the head among those of all images.
     number: usize,
     /// (N, d) each.
     queries: Matrix<'a, T>,
@@ -123,7 +120,7 @@ impl<'a, T: Float> Head<'a, T> {
         Self { options, number, queries: part(0), keys: part(1), values: part(2), n, d }
     }
 
-    /// The weights of `count` rows from `first`, before dropout, into `weights` (count, N).
+    /// Computes the weights (count, N) of `count` rows from `first` on, before dropout.
     fn weights(&self, first: usize, count: usize, weights: &mut Vec<T>, row: &mut Vec<T>) {
         weights.resize(count * self.n, T::ZERO);
         let (queries, scale) = (self.queries.rows(first, count), T::narrow(scale(self.d)));
@@ -137,14 +134,14 @@ impl<'a, T: Float> Head<'a, T> {
         softmax_rows(weights, self.n);
     }
 
-    /// Drops out of the rows from `first` on.
+    /// Applies dropout to the weights of the rows from `first` on.
     fn drop_out(&self, first: usize, weights: &mut [T]) {
         if let Some(mask) = self.options.dropout {
             mask.apply((self.number * self.n + first) * self.n, weights);
         }
     }
 
-    /// Writes the gradients of queries, keys and values to those of the image, `dqkv` (N, 3·h·d), given `dy` (N, d).
+    /// Writes the gradients of queries, keys and values into the image's `dqkv` (N, 3·h·d), given `dy` (N, d).
     fn gradients(&self, dy: Matrix<'_, T>, dqkv: &mut [T], head: usize, buffers: &mut Buffers<T>) {
         let (n, d, scale) = (self.n, self.d, T::narrow(scale(self.d)));
         let width = self.options.heads * d;
@@ -176,7 +173,7 @@ impl<'a, T: Float> Head<'a, T> {
     }
 }
 
-/// What a task works in.
+/// Working memory of a task.
 #[derive(Default)]
 struct Buffers<T> {
     weights: Vec<T>,
@@ -184,7 +181,7 @@ struct Buffers<T> {
     row: Vec<T>,
 }
 
-/// Minus infinity in the place of all but the `k` largest. A row with a NaN stays, so that its softmax is NaN.
+/// Replaces all but the `k` largest scores by −∞. A row with NaN is left as it is, so that its softmax is NaN.
 fn keep_best<T: Float>(scores: &mut [T], k: usize, row: &mut Vec<T>) {
     if scores.iter().any(|score| score.partial_cmp(score).is_none()) {
         return;
@@ -203,58 +200,50 @@ fn keep_best<T: Float>(scores: &mut [T], k: usize, row: &mut Vec<T>) {
     }
 }
 
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
+impl Op<1> for Attention {
+    const NAME: &'static str = "attention";
+    const INPUTS: [&'static str; 1] = ["qkv"];
 
-    fn cpu_fwd(&self, qkv: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let sizes = self.sizes(layout.dims());
+    fn forward<T: Float>(&self, [qkv]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let sizes = self.sizes(qkv.dims);
         let [b, n, h, d] = sizes;
-        with_float!(qkv.dtype(), T => {
-            let qkv = cpu_values::<T>(qkv, layout)?;
-            let mut out = vec![T::ZERO; b * n * h * d];
-            let images = out.par_chunks_mut((n * h * d).max(1)).zip(qkv.par_chunks((3 * n * h * d).max(1)));
-            images.enumerate().for_each(|(image, (out, qkv))| {
-                let blocks = out.par_chunks_mut(ROWS * h * d).enumerate();
-                blocks.for_each_init(Buffers::default, |Buffers { weights, row, .. }, (block, out)| {
-                    let (first, count) = (block * ROWS, out.len() / (h * d));
-                    for i in 0..h {
-                        let head = Head::new(self, qkv, sizes, image, i);
-                        head.weights(first, count, weights, row);
-                        head.drop_out(first, weights);
-                        // SAFETY: `out` has `count` rows of h·d elements, of which the head has d from i·d on.
-                        unsafe {
-                            let out = out.as_mut_ptr().add(i * d);
-                            product_into(Matrix::new(weights, count, n), head.values, None, out, h * d);
-                        }
+        let mut out = vec![T::ZERO; b * n * h * d];
+        let images = out.par_chunks_mut((n * h * d).max(1)).zip(qkv.values.par_chunks((3 * n * h * d).max(1)));
+        images.enumerate().for_each(|(image, (out, qkv))| {
+            let blocks = out.par_chunks_mut(ROWS * h * d).enumerate();
+            blocks.for_each_init(Buffers::default, |Buffers { weights, row, .. }, (block, out)| {
+                let (first, count) = (block * ROWS, out.len() / (h * d));
+                for i in 0..h {
+                    let head = Head::new(self, qkv, sizes, image, i);
+                    head.weights(first, count, weights, row);
+                    head.drop_out(first, weights);
+                    // SAFETY: `out` has `count` rows of h·d elements, of which the head owns d from i·d on.
+                    unsafe {
+                        let out = out.as_mut_ptr().add(i * d);
+                        product_into(Matrix::new(weights, count, n), head.values, None, out, h * d);
                     }
-                });
+                }
             });
-            Ok((T::to_cpu_storage_owned(out), Shape::from((b, n, h * d))))
-        })
+        });
+        Ok((out, Shape::from((b, n, h * d))))
     }
 
     /// With P = softmax(S), S = QKᵀ/√d, and P̃ = dropout(P): dV = P̃ᵀ dy; dP = dropout(dy Vᵀ); dS = P∘(dP − Σ P∘dP);
     /// dQ = dS K/√d; dK = dSᵀ Q/√d.
-    fn bwd(&self, qkv: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let sizes = self.sizes(qkv.dims());
-        let [b, n, h, d] = sizes;
-        let dy = dy.contiguous()?;
-        let ((storage, layout), (dy_storage, dy_layout)) = (qkv.storage_and_layout(), dy.storage_and_layout());
-        with_float!(qkv.dtype(), T => {
-            let (x, dy) = (values::<T>(&storage, layout)?, values::<T>(&dy_storage, dy_layout)?);
-            let mut dqkv = vec![T::ZERO; 3 * b * n * h * d];
-            let size = (n * h * d).max(1);
-            let images = dqkv.par_chunks_mut(3 * size).zip(x.par_chunks(3 * size)).zip(dy.par_chunks(size));
-            images.enumerate().for_each_init(Buffers::default, |buffers, (image, ((dqkv, x), dy))| {
-                for i in 0..h {
-                    let dy = Matrix::new(dy, n, h * d).columns(i * d, d);
-                    Head::new(self, x, sizes, image, i).gradients(dy, dqkv, i, buffers);
-                }
-            });
-            Ok(deliver(qkv, Tensor::from_vec(dqkv, (b, n, 3 * h * d), qkv.device())?))
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [qkv], gradient: dy, .. } = pass;
+        let sizes = self.sizes(qkv.dims);
+        let [_, n, h, d] = sizes;
+        let mut dqkv = vec![T::ZERO; qkv.values.len()];
+        let size = (n * h * d).max(1);
+        let images = dqkv.par_chunks_mut(3 * size).zip(qkv.values.par_chunks(3 * size)).zip(dy.par_chunks(size));
+        images.enumerate().for_each_init(Buffers::default, |buffers, (image, ((dqkv, x), dy))| {
+            for i in 0..h {
+                let dy = Matrix::new(dy, n, h * d).columns(i * d, d);
+                Head::new(self, x, sizes, image, i).gradients(dy, dqkv, i, buffers);
+            }
+        });
+        Ok([Gradient::Values(dqkv)])
     }
 }
 
@@ -316,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_lower_index_is_kept() {
+    fn among_equal_scores_the_lower_index_is_kept() {
         let inf = f32::NEG_INFINITY;
         let kept = |mut scores: Vec<f32>, k| {
             keep_best(&mut scores, k, &mut Vec::new());
@@ -328,7 +317,7 @@ mod tests {
         assert_eq!(kept(vec![inf, 2., inf, 1.], 3), [inf, 2., inf, 1.]);
     }
 
-    /// x86 makes NaN with its sign set, which an order of bits would put last and so drop.
+    /// x86 produces NaN with the sign bit set, which an order by bits would put last and so drop.
     #[test]
     fn nan_is_not_dropped() {
         let qkv = Tensor::from_vec(vec![-f32::NAN, 1.0, 1.0, 1.0, 1.0, 1.0], (1, 2, 3), &Device::Cpu).unwrap();

@@ -1,30 +1,90 @@
-//! Batch normalisation of rows, with the ReLU that follows it in the same pass.
+//! Batch normalization of rows, fused with the ReLU that follows it.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::{Float, values, with_float};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3, kernel_input};
 use crate::kernel::parallel::{map_tasks, reduce_tasks, task_of_rows};
 use crate::nn::batch_norm_kernels::{Channels, add_moments, add_sums, apply, backward};
 use crate::nn::relu::relu_reference;
-use crate::{Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Shape, Tensor, Var, WithDType, backend::BackendStorage};
+use crate::{Pass, Result, error::ensure_shape};
+use candle_core::{D, DType, Shape, Tensor, Var};
+use candle_nn::{Module, VarBuilder, init};
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
 /// Share of the batch in the running statistics.
 const MOMENTUM: f64 = 0.1;
 
+/// Batch normalization of the last axis, followed by an activation: (…, C) to (…, C) by [`batch_norm`].
+///
+/// Parameters: `weight` (C), initially 1, and `bias` (C), initially 0. Running statistics, saved with the parameters but
+/// moved by training passes instead of gradients: `running_mean` (C), initially 0, and `running_var` (C), initially 1.
+///
+/// Candle's `BatchNorm` normalizes axis 1 of (B, C, …) instead.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Var,
+    running_var: Var,
+    activation: Activation,
+}
+
+impl BatchNorm {
+    /// A layer over C = `channels`.
+    ///
+    /// If `vb` holds plain tensors instead of variables, training passes move private copies of the statistics.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(channels: usize, activation: Activation, vb: VarBuilder<'_>) -> Result<Self> {
+        let get = |name, init| vb.get_with_hints(channels, name, init);
+        Ok(Self {
+            weight: get("weight", init::ONE)?,
+            bias: get("bias", init::ZERO)?,
+            // For a variable this is the same variable, which `vb` saves.
+            running_mean: Var::from_tensor(&get("running_mean", init::ZERO)?)?,
+            running_var: Var::from_tensor(&get("running_var", init::ONE)?)?,
+            activation,
+        })
+    }
+
+    /// Normalizes by the statistics of the batch and updates the running ones if `pass` is a training pass; otherwise
+    /// normalizes by the running statistics.
+    ///
+    /// # Errors
+    /// As [`batch_norm`].
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let (running_mean, running_var) = (&self.running_mean, &self.running_var);
+        let statistics = if pass.is_training() {
+            Statistics::Batch { running_mean, running_var }
+        } else {
+            Statistics::Running { mean: running_mean, variance: running_var }
+        };
+        batch_norm(x, &self.weight, &self.bias, statistics, self.activation)
+    }
+}
+
+/// In evaluation: normalizes by the running statistics.
+impl Module for BatchNorm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward_t(x, &Pass::evaluation())?)
+    }
+}
+
 /// Where mean and variance come from.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Statistics<'a> {
-    /// From the batch (training). The running statistics, each (C), move a tenth of the way to those of the batch, the
-    /// variance in its unbiased form.
+    /// From the batch, for training. The running statistics, each (C), move a tenth of the way towards those of the
+    /// batch, with the unbiased variance.
     Batch {
         /// Running mean, updated in place.
         running_mean: &'a Var,
         /// Running variance, updated in place.
         running_var: &'a Var,
     },
-    /// Given (evaluation), each (C). They get no gradient.
+    /// Given, each (C), for evaluation. They get no gradient.
     Running {
         /// Mean.
         mean: &'a Tensor,
@@ -33,27 +93,28 @@ pub enum Statistics<'a> {
     },
 }
 
-/// What follows the normalisation in the same pass.
+/// The activation fused with the normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activation {
-    /// Nothing.
+    /// No activation.
     None,
     /// max(·, 0), with gradient 0 at 0.
     Relu,
 }
 
-/// activation((x − mean) / √(variance + 1e-5) · weight + bias), per channel; variance in its biased form.
+/// activation((x − mean) / √(variance + 1e-5) · weight + bias) per channel, with the biased variance.
 ///
 /// # Shapes
-/// x and the result are (…, C), any number of rows; weight, bias and the statistics are (C).
+/// x and the result are (…, C); weight, bias and the statistics are (C).
 ///
 /// # Gradient
-/// Reaches x, weight and bias; with [`Statistics::Batch`] through mean and variance as well. Kept for it: x, and two
-/// numbers a channel.
+/// Flows to x, weight and bias; with [`Statistics::Batch`] also through mean and variance. Kept for the backward pass: x
+/// and two numbers per channel.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where a parameter or statistic is not (C), or a batch has fewer than two rows.
+/// [`Error::Shape`](crate::Error::Shape) if a parameter or statistic is not (C), or a batch has fewer than two rows;
+/// [`Error::DType`](crate::Error::DType).
 pub fn batch_norm(
     x: &Tensor,
     weight: &Tensor,
@@ -62,31 +123,27 @@ pub fn batch_norm(
     activation: Activation,
 ) -> Result<Tensor> {
     check_shapes(x, weight, bias, statistics)?;
-    if !has_kernel(x) {
+    if !x.device().is_cpu() {
         return batch_norm_reference(x, weight, bias, statistics, activation);
     }
     let x = x.contiguous()?;
     let (mean, variance) = match statistics {
-        Statistics::Batch { running_mean, running_var } => {
-            let (mean, variance) = batch_moments(&x)?;
-            let rows = (x.elem_count() / mean.len()) as f64;
-            let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
-            update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
-            update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
-            (mean, variance)
-        }
+        Statistics::Batch { .. } => batch_moments(&x)?,
         Statistics::Running { mean, variance } => (numbers(mean)?, numbers(variance)?),
     };
     let inverse = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
     let from_batch = matches!(statistics, Statistics::Batch { .. });
-    let op = BatchNorm { mean, inverse, from_batch, activation };
-    Ok(x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?)
+    let y = apply3(BatchNormOp { mean: mean.clone(), inverse, from_batch, activation }, &x, weight, bias)?;
+    if let Statistics::Batch { running_mean, running_var } = statistics {
+        let rows = (x.elem_count() / mean.len()) as f64;
+        let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
+        update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
+        update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
+    }
+    Ok(y)
 }
 
 /// [`batch_norm`] in tensor operations.
-///
-/// # Errors
-/// As [`batch_norm`].
 pub fn batch_norm_reference(
     x: &Tensor,
     weight: &Tensor,
@@ -126,7 +183,7 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     let (mean, variance) = match statistics {
         Statistics::Batch { running_mean, running_var } => {
             let rows = x.elem_count() / channels.max(1);
-            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, since a batch of one has no variance".into())?;
+            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, because one row has no variance".into())?;
             (running_mean.as_tensor(), running_var.as_tensor())
         }
         Statistics::Running { mean, variance } => (mean, variance),
@@ -137,7 +194,7 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     Ok(())
 }
 
-/// Moves a running statistic towards that of the batch.
+/// Moves a running statistic towards the statistic of the batch.
 fn update(running: &Var, batch: &Tensor) -> Result<()> {
     let batch = batch.detach().to_dtype(running.dtype())?;
     Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
@@ -151,10 +208,11 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
 fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let channels = x.dim(D::Minus1)?;
     let rows = (x.elem_count() / channels) as f64;
+    let x = kernel_input(x)?;
     let (storage, layout) = x.storage_and_layout();
     let (origin, sums) = with_float!(x.dtype(), T => {
         let x = values::<T>(&storage, layout)?;
-        // Sums of distances from the first row do not cancel as those of the values themselves would.
+        // Sums of differences from the first row do not cancel as sums of the values themselves would.
         let origin = &x[..channels];
         let parts = reduce_tasks([x], task_of_rows(channels), |[x]| {
             let mut sums = vec![0f64; 2 * channels];
@@ -170,7 +228,7 @@ fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     Ok((mean, variance))
 }
 
-/// The sums of all tasks, added in their order.
+/// The sum over all tasks, added in order.
 fn total(parts: Vec<Vec<f64>>) -> Vec<f64> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_default();
@@ -182,7 +240,7 @@ fn total(parts: Vec<Vec<f64>>) -> Vec<f64> {
     total
 }
 
-struct BatchNorm {
+struct BatchNormOp {
     mean: Vec<f64>,
     /// 1/√(variance + ε).
     inverse: Vec<f64>,
@@ -191,7 +249,7 @@ struct BatchNorm {
     activation: Activation,
 }
 
-impl BatchNorm {
+impl BatchNormOp {
     fn channels<T: Float>(&self, weight: &[T], bias: &[T]) -> Channels<T> {
         Channels {
             mean: self.mean.iter().map(|&m| T::narrow(m)).collect(),
@@ -202,77 +260,44 @@ impl BatchNorm {
     }
 }
 
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
+impl Op<3> for BatchNormOp {
+    const NAME: &'static str = "batch_norm";
+    const INPUTS: [&'static str; 3] = ["x", "weight", "bias"];
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let channels = self.channels::<T>(cpu_values(weight, weight_layout)?, cpu_values(bias, bias_layout)?);
-            let task = task_of_rows(self.mean.len());
-            // SAFETY: `apply` writes every element.
-            let (y, _) = unsafe {
-                map_tasks([cpu_values::<T>(x, x_layout)?], task, |_, [x], y| apply(x, &channels, y))
-            };
-            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
-        })
+    fn forward<T: Float>(&self, [x, weight, bias]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        let channels = self.channels(weight.values, bias.values);
+        let task = task_of_rows(self.mean.len());
+        // SAFETY: `apply` writes every element.
+        let (y, _) = unsafe { map_tasks([x.values], task, |_, [x], y| apply(x, &channels, y)) };
+        Ok((y, Shape::from(x.dims)))
     }
 
     /// With x̂ = (x − mean) · inverse and g the gradient before the activation, over R rows:
     /// dweight = Σ g · x̂, dbias = Σ g, dx = weight · inverse · (g − dbias / R − x̂ · dweight / R);
-    /// without the last two terms where the statistics are given.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        let ((w_storage, w_layout), (b_storage, b_layout)) = (weight.storage_and_layout(), bias.storage_and_layout());
+    /// without the last two terms if the statistics are given.
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let Backward { inputs: [x, weight, bias], gradient: dy, wanted, .. } = pass;
         let width = self.mean.len();
         let task = task_of_rows(width);
-        with_float!(x.dtype(), T => {
-            let channels = self.channels::<T>(values(&w_storage, w_layout)?, values(&b_storage, b_layout)?);
-            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
-            let sums = total(reduce_tasks(inputs, task, |[x, dy]| {
-                let mut sums = vec![0f64; 2 * width];
-                let (g, gx) = sums.split_at_mut(width);
-                add_sums(x, dy, &channels, g, gx);
-                sums
-            }));
-            let (dbias, gx) = sums.split_at(width);
-            let dweight: Vec<f64> = gx.iter().zip(&self.inverse).map(|(s, i)| s * i).collect();
-            let dx = if x.track_op() {
-                let share = if self.from_batch { width as f64 / x.elem_count() as f64 } else { 0.0 };
-                let of_g: Vec<T> = dbias.iter().map(|s| T::narrow(s * share)).collect();
-                let of_x: Vec<T> =
-                    dweight.iter().zip(&self.inverse).map(|(s, i)| T::narrow(s * i * share)).collect();
-                // SAFETY: `backward` writes every element.
-                let (dx, _) = unsafe {
-                    map_tasks(inputs, task, |_, [x, dy], dx| backward(x, dy, &channels, &of_g, &of_x, dx))
-                };
-                deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?)
-            } else {
-                None
-            };
-            let parameter = |sums: &[f64], like: &Tensor| {
-                let values: Vec<T> = sums.iter().map(|&v| T::narrow(v)).collect();
-                candle_core::Result::Ok(deliver(like, Tensor::from_vec(values, width, x.device())?))
-            };
-            Ok((dx, parameter(&dweight, weight)?, parameter(dbias, bias)?))
-        })
+        let channels = self.channels(weight.values, bias.values);
+        let inputs = [x.values, dy];
+        let sums = total(reduce_tasks(inputs, task, |[x, dy]| {
+            let mut sums = vec![0f64; 2 * width];
+            let (g, gx) = sums.split_at_mut(width);
+            add_sums(x, dy, &channels, g, gx);
+            sums
+        }));
+        let (dbias, gx) = sums.split_at(width);
+        let dweight: Vec<f64> = gx.iter().zip(&self.inverse).map(|(s, i)| s * i).collect();
+        let dx = Gradient::when(wanted[0], || {
+            let share = if self.from_batch { width as f64 / x.values.len() as f64 } else { 0.0 };
+            let of_g: Vec<T> = dbias.iter().map(|s| T::narrow(s * share)).collect();
+            let of_x: Vec<T> = dweight.iter().zip(&self.inverse).map(|(s, i)| T::narrow(s * i * share)).collect();
+            // SAFETY: `backward` writes every element.
+            unsafe { map_tasks(inputs, task, |_, [x, dy], dx| backward(x, dy, &channels, &of_g, &of_x, dx)) }.0
+        });
+        let parameter = |sums: &[f64]| Gradient::Values(sums.iter().map(|&v| T::narrow(v)).collect());
+        Ok([dx, parameter(&dweight), parameter(dbias)])
     }
 }
 

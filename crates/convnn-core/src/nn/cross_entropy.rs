@@ -1,34 +1,34 @@
-//! Mean cross entropy of logits against class labels.
+//! Mean cross entropy of logits and class labels.
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{reduce_tasks, task_of_rows};
 use crate::kernel::simd::{kernel, sum_of};
 use crate::nn::softmax::largest;
-use crate::{Error, Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Error, Result, error::ensure_shape};
+use candle_core::{D, DType, Shape, Tensor};
 
-/// The mean over the batch of log Σ exp(logits) − `logits[target]`, from logits − max, so that nothing overflows.
+/// The mean over the batch of log Σ exp(logits) − `logits[target]`, computed from logits − max so that nothing overflows.
 ///
 /// # Shapes
 /// logits are (B, classes), targets (B) in u32; the result is a scalar.
 ///
 /// # Gradient
-/// (softmax(logits) − one-hot(target)) / B, from the logits. Targets get none.
+/// (softmax(logits) − one-hot(target)) / B for the logits, none for the targets.
 ///
 /// # Errors
-/// [`Error::Shape`] where the two do not fit or the batch is empty; [`Error::Option`] for a label that is no class.
+/// [`Error::Shape`] if the shapes do not match or the batch is empty, [`Error::DType`], and [`Error::Option`] for a label
+/// out of range.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let labels = check_targets(logits, targets)?;
-    if !has_kernel(logits) {
-        return cross_entropy_reference(logits, targets);
+    if logits.device().is_cpu() {
+        apply1(CrossEntropyOp { labels }, logits)
+    } else {
+        cross_entropy_reference(logits, targets)
     }
-    Ok(logits.contiguous()?.apply_op1(CrossEntropy { labels })?)
 }
 
 /// [`cross_entropy`] in tensor operations.
-///
-/// # Errors
-/// As [`cross_entropy`].
 pub fn cross_entropy_reference(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     check_targets(logits, targets)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?; // (B, classes)
@@ -41,7 +41,13 @@ fn check_targets(logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
     let op = "cross_entropy";
     ensure_shape(logits.rank() == 2 && logits.elem_count() > 0, op, "logits", logits, || "(B, classes)".into())?;
     let (batch, classes) = logits.dims2()?;
-    ensure_shape(targets.dims() == [batch], op, "targets", targets, || format!("({batch}), as many as logits"))?;
+    ensure_shape(targets.dims() == [batch], op, "targets", targets, || {
+        format!("({batch}), one for each row of logits")
+    })?;
+    if targets.dtype() != DType::U32 {
+        let found = targets.dtype();
+        return Err(Error::DType { op, tensor: "targets", found, expected: "U32".into() });
+    }
     let labels = targets.to_vec1::<u32>()?;
     if let Some((row, label)) = labels.iter().enumerate().find(|(_, label)| **label as usize >= classes) {
         return Err(Error::Option {
@@ -54,35 +60,28 @@ fn check_targets(logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
     Ok(labels)
 }
 
-struct CrossEntropy {
+struct CrossEntropyOp {
     labels: Vec<u32>,
 }
 
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
+impl Op<1> for CrossEntropyOp {
+    const NAME: &'static str = "cross_entropy";
+    const INPUTS: [&'static str; 1] = ["logits"];
+
+    fn forward<T: Float>(&self, [logits]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let classes = logits.width();
+        let partitions = reduce_tasks([logits.values], task_of_rows(classes), |[x]| log_partitions(x, classes));
+        let losses = partitions.into_iter().flatten().zip(logits.values.chunks_exact(classes)).zip(&self.labels);
+        let sum: f64 = losses.map(|((partition, row), &label)| partition - row[label as usize].widen()).sum();
+        Ok((vec![T::narrow(sum / self.labels.len() as f64)], Shape::from(())))
     }
 
-    fn cpu_fwd(&self, logits: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, classes) = layout.shape().dims2()?;
-        with_float!(logits.dtype(), T => {
-            let logits = cpu_values::<T>(logits, layout)?;
-            let partitions = reduce_tasks([logits], task_of_rows(classes), |[x]| log_partitions(x, classes));
-            let losses = partitions.into_iter().flatten().zip(logits.chunks_exact(classes)).zip(&self.labels);
-            let sum: f64 = losses.map(|((partition, row), &label)| partition - row[label as usize].widen()).sum();
-            Ok((T::to_cpu_storage_owned(vec![T::narrow(sum / batch as f64)]), Shape::from(())))
-        })
-    }
-
-    fn bwd(&self, logits: &Tensor, _loss: &Tensor, dloss: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let (batch, classes) = logits.dims2()?;
-        let (storage, layout) = logits.storage_and_layout();
-        with_float!(logits.dtype(), T => {
-            let mut gradient = values::<T>(&storage, layout)?.to_vec();
-            let scale = T::narrow(dloss.to_scalar::<T>()?.widen() / batch as f64);
-            backward(&mut gradient, &self.labels, classes, scale);
-            Ok(deliver(logits, Tensor::from_vec(gradient, logits.shape(), logits.device())?))
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [logits], gradient: dloss, .. } = pass;
+        let mut gradient = logits.values.to_vec();
+        let scale = T::narrow(dloss[0].widen() / self.labels.len() as f64);
+        backward(&mut gradient, &self.labels, logits.width(), scale);
+        Ok([Gradient::Values(gradient)])
     }
 }
 
@@ -100,7 +99,7 @@ kernel! {
 }
 
 kernel! {
-    /// Replaces logits by their gradient.
+    /// Replaces the logits by their gradients.
     fn backward<const FMA: bool, T>(x: &mut [T], labels: &[u32], classes: usize, scale: T) {
         for (row, &label) in x.chunks_exact_mut(classes).zip(labels) {
             let highest = largest(row);

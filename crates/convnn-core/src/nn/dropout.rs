@@ -1,38 +1,100 @@
-//! Dropout whose mask is computed from a seed and the element's number, and never stored.
+//! Dropout whose mask is computed from a seed and the index of an element, and never stored.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
-use crate::kernel::parallel::{TASK, fill_tasks, map_tasks};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1, apply2};
+use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
-use crate::{Error, Generator, Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Error, Generator, Pass, Result, error::ensure_shape};
+use candle_core::{Shape, Tensor};
+use candle_nn::{Module, VarBuilder};
 use rand_core::Rng;
 use std::mem::MaybeUninit;
 
-/// Sets each element to 0 with probability `p` and multiplies the rest by 1/(1−p).
+/// [`dropout`] in training, the identity in evaluation.
 ///
-/// Exactly one number is drawn from `generator`, whatever the shape; the mask follows from it and from the number of
-/// the element, so that it is the same on every machine and for any number of threads. To be left out in evaluation.
+/// The masks come from the stream named by the path of the layer, so two layers never share a mask.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    p: f64,
+    path: String,
+}
+
+impl Dropout {
+    /// Dropout with probability `p`. It has no parameters; `vb` gives the path.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless 0 ≤ p ≤ 1.
+    pub fn new(p: f64, vb: &VarBuilder<'_>) -> Result<Self> {
+        Self::with_path(p, vb.prefix())
+    }
+
+    /// Dropout with probability `p` for the layer at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_path(p: f64, path: impl Into<String>) -> Result<Self> {
+        let path = path.into();
+        check_probability(p, if path.is_empty() { "dropout" } else { &path })?;
+        Ok(Self { p, path })
+    }
+
+    /// The mask of a forward pass, for ops with dropout built in; `None` in evaluation or if p is 0.
+    ///
+    /// # Errors
+    /// None beyond those of the constructors.
+    pub fn mask(&self, pass: &Pass) -> Result<Option<DropoutMask>> {
+        if !pass.is_training() || self.p == 0.0 {
+            return Ok(None);
+        }
+        DropoutMask::draw(self.p, &mut pass.generator("dropout", &self.path)).map(Some)
+    }
+
+    /// [`dropout`] if `pass` is a training pass, otherwise `x` itself.
+    ///
+    /// # Errors
+    /// [`Error::DType`].
+    pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        match self.mask(pass)? {
+            Some(mask) => mask.drop_out(x),
+            None => Ok(x.clone()),
+        }
+    }
+}
+
+/// In evaluation: the identity.
+impl Module for Dropout {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(x.clone())
+    }
+}
+
+fn check_probability(p: f64, layer: &str) -> Result<()> {
+    if (0.0..=1.0).contains(&p) {
+        return Ok(());
+    }
+    let expected = "a probability from 0 to 1".into();
+    Err(Error::Option { layer: layer.to_owned(), option: "p", found: p.to_string(), expected })
+}
+
+/// Zeroes each element with probability `p` and multiplies the others by 1/(1−p). For training only.
+///
+/// Draws exactly one number from `generator`, whatever the shape. The mask depends only on that number and on the index
+/// of each element, so it is the same on every machine and for any number of threads.
 ///
 /// # Shapes
-/// x and the result have any shape.
+/// Any; the result has the shape of x.
 ///
 /// # Gradient
-/// The gradient passes where the element was kept, times 1/(1−p). The mask is computed again, not kept.
+/// dy/(1−p) for the elements that were kept. The mask is recomputed.
 ///
 /// # Errors
-/// [`Error::Option`] unless 0 ≤ p ≤ 1.
+/// [`Error::Option`] unless 0 ≤ p ≤ 1; [`Error::DType`].
 pub fn dropout(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
-    let mask = DropoutMask::draw(p, generator)?;
-    if !has_kernel(x) {
-        return mask.apply_reference(x);
-    }
-    Ok(x.contiguous()?.apply_op1(mask)?)
+    DropoutMask::draw(p, generator)?.drop_out(x)
 }
 
 /// [`dropout`] in tensor operations, with the same mask for the same state of the generator.
-///
-/// # Errors
-/// As [`dropout`].
 pub fn dropout_reference(x: &Tensor, p: f64, generator: &mut Generator) -> Result<Tensor> {
     DropoutMask::draw(p, generator)?.apply_reference(x)
 }
@@ -40,26 +102,24 @@ pub fn dropout_reference(x: &Tensor, p: f64, generator: &mut Generator) -> Resul
 /// residual + dropout(x), or residual + x without a mask: the end of a residual branch.
 ///
 /// # Shapes
-/// residual, x and the result have one shape.
+/// residual, x and the result have the same shape.
 ///
 /// # Gradient
-/// That of residual is dy, that of x as [`dropout`]'s.
+/// dy for residual; for x as in [`dropout`].
 ///
 /// # Errors
-/// [`Error::Shape`] where the shapes differ.
+/// [`Error::Shape`] if the shapes differ; [`Error::DType`].
 pub fn add_dropout(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
-    let expected = || format!("{:?}, as `residual`", residual.dims());
+    let expected = || format!("{:?}, the shape of `residual`", residual.dims());
     ensure_shape(residual.dims() == x.dims(), "add_dropout", "x", x, expected)?;
-    if !has_kernel(x) || residual.dtype() != x.dtype() {
-        return add_dropout_reference(residual, x, mask);
+    if x.device().is_cpu() {
+        apply2(AddDropoutOp { mask }, residual, x)
+    } else {
+        add_dropout_reference(residual, x, mask)
     }
-    Ok(residual.contiguous()?.apply_op2(&x.contiguous()?, AddDropout { mask })?)
 }
 
 /// [`add_dropout`] in tensor operations.
-///
-/// # Errors
-/// As [`add_dropout`].
 pub fn add_dropout_reference(residual: &Tensor, x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
     Ok(match mask {
         Some(mask) => (residual + mask.apply_reference(x)?)?,
@@ -67,10 +127,10 @@ pub fn add_dropout_reference(residual: &Tensor, x: &Tensor, mask: Option<Dropout
     })
 }
 
-/// Which elements a dropout keeps, and the factor for those.
+/// The elements that dropout keeps, and their factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropoutMask {
-    /// The seed's halves.
+    /// The halves of the seed.
     keys: [u32; 2],
     /// An element is kept if its hash is below this, which is (1−p)·2³².
     bound: u64,
@@ -78,19 +138,12 @@ pub struct DropoutMask {
 }
 
 impl DropoutMask {
-    /// The mask that [`dropout`] with probability `p` would use: one number from `generator`.
+    /// Draws the mask that [`dropout`] with probability `p` would use, from one number of `generator`.
     ///
     /// # Errors
     /// [`Error::Option`] unless 0 ≤ p ≤ 1.
     pub fn draw(p: f64, generator: &mut Generator) -> Result<Self> {
-        if !(0.0..=1.0).contains(&p) {
-            return Err(Error::Option {
-                layer: "dropout".into(),
-                option: "p",
-                found: p.to_string(),
-                expected: "a probability from 0 to 1".into(),
-            });
-        }
+        check_probability(p, "dropout")?;
         let seed = generator.next_u64();
         Ok(Self {
             keys: [seed as u32, (seed >> 32) as u32],
@@ -99,17 +152,22 @@ impl DropoutMask {
         })
     }
 
-    /// The keys of the elements from number `start`, whose low 32 bits the hash counts on.
+    /// [`dropout`] with this mask.
+    fn drop_out(self, x: &Tensor) -> Result<Tensor> {
+        if x.device().is_cpu() { apply1(self, x) } else { self.apply_reference(x) }
+    }
+
+    /// The keys of the elements from index `start` on; the low 32 bits of the index enter in the hash itself.
     fn keys_at(&self, start: u64) -> [u32; 2] {
         [self.keys[0] ^ hash((start >> 32) as u32), self.keys[1]]
     }
 
-    /// Applies itself to the elements of a tensor from number `start` on.
+    /// Applies the mask to the elements of a tensor from index `start` on.
     pub(super) fn apply<T: Float>(&self, start: usize, mut x: &mut [T]) {
         let Some(highest) = self.bound.checked_sub(1) else { return x.fill(T::ZERO) };
         let mut start = start as u64;
         while !x.is_empty() {
-            // No further than the low 32 bits count.
+            // Up to where the low 32 bits of the index wrap around.
             let end = x.len().min(((1 << 32) - (start & 0xffff_ffff)) as usize);
             let (now, later) = x.split_at_mut(end);
             mask(now, self.keys_at(start), start as u32, highest as u32, T::narrow(self.scale));
@@ -132,81 +190,52 @@ impl DropoutMask {
     }
 }
 
-impl CustomOp1 for DropoutMask {
-    fn name(&self) -> &'static str {
-        "dropout"
+impl Op<1> for DropoutMask {
+    const NAME: &'static str = "dropout";
+    const INPUTS: [&'static str; 1] = ["x"];
+
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        Ok((self.applied(x.values), Shape::from(x.dims)))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let y = self.applied(cpu_values::<T>(x, layout)?);
-            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        gradient(self, x, dy).map(Some)
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { gradient: dy, .. } = pass;
+        Ok([Gradient::Values(self.applied(dy))])
     }
 }
 
-/// That of x, given that of its dropout.
-fn gradient(mask: &DropoutMask, x: &Tensor, dy: &Tensor) -> candle_core::Result<Tensor> {
-    let dy = dy.contiguous()?;
-    let (storage, layout) = dy.storage_and_layout();
-    with_float!(dy.dtype(), T => {
-        Tensor::from_vec(mask.applied(values::<T>(&storage, layout)?), x.shape(), x.device())
-    })
-}
-
-struct AddDropout {
+struct AddDropoutOp {
     mask: Option<DropoutMask>,
 }
 
-impl CustomOp2 for AddDropout {
-    fn name(&self) -> &'static str {
-        "add_dropout"
-    }
+impl Op<2> for AddDropoutOp {
+    const NAME: &'static str = "add_dropout";
+    const INPUTS: [&'static str; 2] = ["residual", "x"];
 
-    fn cpu_fwd(
-        &self,
-        residual: &CpuStorage,
-        residual_layout: &Layout,
-        x: &CpuStorage,
-        x_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let (residual, x) = (cpu_values::<T>(residual, residual_layout)?, cpu_values::<T>(x, x_layout)?);
-            let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
-                let y = y.write_copy_of_slice(&x[start..start + y.len()]);
-                if let Some(mask) = self.mask {
-                    mask.apply(start, y);
-                }
-                add(y, &residual[start..start + y.len()]);
-            };
-            // SAFETY: the copy writes every element.
-            let (y, _) = unsafe { fill_tasks(x.len(), TASK, fill) };
-            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        residual: &Tensor,
-        x: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = match self.mask {
-            Some(mask) if x.track_op() => deliver(x, gradient(&mask, x, dy)?),
-            None if x.track_op() => deliver(x, dy.clone()),
-            _ => None,
+    fn forward<T: Float>(&self, [residual, x]: [Input<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
+        let map = |start: usize, [residual, x]: [&[T]; 2], y: &mut [MaybeUninit<T>]| {
+            let y = y.write_copy_of_slice(x);
+            if let Some(mask) = self.mask {
+                mask.apply(start, y);
+            }
+            add(y, residual);
         };
-        let dresidual = if residual.track_op() { deliver(residual, dy.clone()) } else { None };
-        Ok((dresidual, dx))
+        // SAFETY: the copy writes every element.
+        let (y, _) = unsafe { map_tasks([residual.values, x.values], TASK, map) };
+        Ok((y, Shape::from(x.dims)))
+    }
+
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 2>) -> Result<[Gradient<T>; 2]> {
+        let Backward { gradient: dy, wanted: [_, x_wanted], .. } = pass;
+        let dx = match self.mask {
+            Some(mask) => Gradient::when(x_wanted, || mask.applied(dy)),
+            None => Gradient::Unchanged,
+        };
+        Ok([Gradient::Unchanged, dx])
     }
 }
 
-/// A bijection of the 32-bit numbers that changes half of the bits for each bit of its argument (C. Wellons, lowbias32).
+/// A bijection on 32-bit numbers in which each input bit flips about half of the output bits (C. Wellons, lowbias32).
 #[inline(always)]
 fn hash(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -214,14 +243,14 @@ fn hash(x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The hash of element `index`. Two rounds, with a key each, so that the masks of two seeds are not each other's shuffle.
+/// The hash of element `index`. Two rounds with a key each, or the masks of two seeds would be permutations of each other.
 #[inline(always)]
 fn element_hash(index: u32, keys: [u32; 2]) -> u32 {
     hash(hash(index ^ keys[0]).wrapping_add(keys[1]))
 }
 
 kernel! {
-    /// Keeps the elements whose hash is at most `highest`.
+    /// Scales the elements whose hash is at most `highest` and zeroes the others.
     fn mask<const FMA: bool, T>(x: &mut [T], keys: [u32; 2], start: u32, highest: u32, scale: T) {
         for (i, x) in x.iter_mut().enumerate() {
             let keep = element_hash(start.wrapping_add(i as u32), keys) <= highest;
@@ -332,10 +361,10 @@ mod tests {
         let mask = DropoutMask::draw(0.5, &mut generator(5)).unwrap();
         check::gradients("add_dropout", &x, || add_dropout(&x[0], &x[1], Some(mask)), 1e-7).unwrap();
         let line = add_dropout(&x[0], &ones(3), None).unwrap_err().to_string();
-        assert!(line.contains("add_dropout: `x` has shape [3]; expected [3, 7], as `residual`"), "{line}");
+        assert!(line.contains("add_dropout: `x` has shape [3]; expected [3, 7], the shape of `residual`"), "{line}");
     }
 
-    /// A part of a tensor gets the same mask as the whole, also where the number of an element passes 2³².
+    /// Masking part by part equals masking the whole, also across index 2³².
     #[test]
     fn parts_make_the_whole() {
         let mask = DropoutMask::draw(0.5, &mut generator(1)).unwrap();
@@ -352,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_probability() {
+    fn invalid_probabilities_are_refused() {
         for p in [-0.1, 1.5, f64::NAN] {
             let line = dropout(&ones(3), p, &mut generator(1)).unwrap_err().to_string();
             assert!(line.contains("dropout") && line.contains("from 0 to 1"), "{line}");

@@ -1,37 +1,44 @@
 //! Gaussian error linear unit, exact form: x · Φ(x) with Φ(x) = (1 + erf(x/√2)) / 2.
+#![allow(unsafe_code)]
 
 use crate::Result;
-use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
 use crate::nn::dropout::DropoutMask;
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::{f64::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
+
+/// [`gelu`] as a module, without dropout.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gelu;
+
+impl Module for Gelu {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(gelu(x, None)?)
+    }
+}
 
 /// 1/√(2π).
 const DENSITY_AT_0: f64 = 0.398_942_280_401_432_7;
 
-/// x · Φ(x), Φ the distribution function of the standard normal distribution; with a mask, the dropout of that.
+/// x · Φ(x), where Φ is the distribution function of the standard normal distribution; with a mask, followed by dropout.
 ///
 /// # Shapes
-/// x and the result have any shape.
+/// Any; the result has the shape of x.
 ///
 /// # Gradient
-/// Φ(x) + x · φ(x), φ the density, where the mask keeps the element. It is computed from x, and nothing else is kept.
+/// Φ(x) + x · φ(x), where φ is the density, for elements that the mask keeps. Only x is kept for the backward pass.
 ///
 /// # Errors
-/// Where Candle fails.
+/// [`Error::DType`](crate::Error::DType).
 pub fn gelu(x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
-    if !has_kernel(x) {
-        return gelu_reference(x, mask);
-    }
-    Ok(x.contiguous()?.apply_op1(Gelu { mask })?)
+    if x.device().is_cpu() { apply1(GeluOp { mask }, x) } else { gelu_reference(x, mask) }
 }
 
 /// [`gelu`] in tensor operations.
-///
-/// # Errors
-/// Where Candle fails.
 pub fn gelu_reference(x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
     let y = (x * 0.5)?.mul(&((x * FRAC_1_SQRT_2)?.erf()? + 1.0)?)?;
     match mask {
@@ -40,46 +47,44 @@ pub fn gelu_reference(x: &Tensor, mask: Option<DropoutMask>) -> Result<Tensor> {
     }
 }
 
-struct Gelu {
+struct GeluOp {
     mask: Option<DropoutMask>,
 }
 
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
+impl GeluOp {
+    /// Applies dropout to the elements from number `start` on.
+    fn drop_out<T: Float>(&self, start: usize, values: &mut [T]) {
+        if let Some(mask) = self.mask {
+            mask.apply(start, values);
+        }
+    }
+}
+
+impl Op<1> for GeluOp {
+    const NAME: &'static str = "gelu";
+    const INPUTS: [&'static str; 1] = ["x"];
+
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let map = |start: usize, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| {
+            forward(x, y);
+            // SAFETY: `forward` has written every element.
+            self.drop_out(start, unsafe { y.assume_init_mut() });
+        };
+        // SAFETY: `forward` writes every element.
+        let (y, _) = unsafe { map_tasks([x.values], TASK, map) };
+        Ok((y, Shape::from(x.dims)))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let map = |start: usize, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| {
-                forward(x, y);
-                if let Some(mask) = self.mask {
-                    // SAFETY: `forward` has written every element.
-                    mask.apply(start, unsafe { y.assume_init_mut() });
-                }
-            };
-            // SAFETY: `forward` writes every element.
-            let (y, _) = unsafe { map_tasks([cpu_values::<T>(x, layout)?], TASK, map) };
-            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        with_float!(x.dtype(), T => {
-            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
-            let map = |start: usize, [x, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
-                backward(x, dy, dx);
-                if let Some(mask) = self.mask {
-                    // SAFETY: `backward` has written every element.
-                    mask.apply(start, unsafe { dx.assume_init_mut() });
-                }
-            };
-            // SAFETY: `backward` writes every element.
-            let (dx, _) = unsafe { map_tasks(inputs, TASK, map) };
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [x], gradient: dy, .. } = pass;
+        let map = |start: usize, [x, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
+            backward(x, dy, dx);
+            // SAFETY: `backward` has written every element.
+            self.drop_out(start, unsafe { dx.assume_init_mut() });
+        };
+        // SAFETY: `backward` writes every element.
+        let (dx, _) = unsafe { map_tasks([x.values, dy], TASK, map) };
+        Ok([Gradient::Values(dx)])
     }
 }
 

@@ -1,39 +1,62 @@
-//! Layer normalisation over the last axis.
+//! Layer normalization over the last axis.
 //!
-//! Candle's `LayerNorm` gives neither its input nor its parameters a gradient.
+//! Candle's `LayerNorm` has no gradient for its input or its parameters.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3};
 use crate::kernel::parallel::{map_tasks, task_of_rows};
 use crate::kernel::simd::{kernel, sum_of, sums_of};
-use crate::{Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Result, error::ensure_shape};
+use candle_core::{D, Shape, Tensor};
+use candle_nn::{Module, VarBuilder, init};
 use std::mem::MaybeUninit;
+
+/// Layer normalization of the last axis: (…, D) to (…, D) by [`layer_norm`].
+///
+/// Parameters: `weight` (D), initially 1, and `bias` (D), initially 0.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    /// A layer over D = `width`.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(width: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints(width, "weight", init::ONE)?;
+        Ok(Self { weight, bias: vb.get_with_hints(width, "bias", init::ZERO)? })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(layer_norm(x, &self.weight, &self.bias)?)
+    }
+}
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
 
-/// (x − mean) / √(variance + 1e-5) · weight + bias, mean and (biased) variance over the last axis.
+/// (x − mean) / √(variance + 1e-5) · weight + bias, with the mean and the biased variance over the last axis.
 ///
 /// # Shapes
 /// x and the result are (…, D); weight and bias are (D).
 ///
 /// # Gradient
-/// Reaches x, weight and bias. Mean and variance are computed again from x; nothing is kept.
+/// Flows to x, weight and bias. Mean and variance are recomputed from x.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where weight or bias is not (D).
+/// [`Error::Shape`](crate::Error::Shape) and [`Error::DType`](crate::Error::DType).
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     check_shapes(x, weight, bias)?;
-    if !has_kernel(x) {
-        return layer_norm_reference(x, weight, bias);
-    }
-    Ok(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LayerNorm)?)
+    if x.device().is_cpu() { apply3(LayerNormOp, x, weight, bias) } else { layer_norm_reference(x, weight, bias) }
 }
 
 /// [`layer_norm`] in tensor operations.
-///
-/// # Errors
-/// As [`layer_norm`].
 pub fn layer_norm_reference(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     check_shapes(x, weight, bias)?;
     let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -49,72 +72,43 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<()> {
     Ok(())
 }
 
-struct LayerNorm;
+struct LayerNormOp;
 
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
-    }
+impl Op<3> for LayerNormOp {
+    const NAME: &'static str = "layer_norm";
+    const INPUTS: [&'static str; 3] = ["x", "weight", "bias"];
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            let x = cpu_values::<T>(x, x_layout)?;
-            let (weight, bias) = (cpu_values(weight, weight_layout)?, cpu_values(bias, bias_layout)?);
-            // SAFETY: `forward` writes every element.
-            let (y, _) = unsafe {
-                map_tasks([x], task_of_rows(weight.len()), |_, [x], y| forward(x, weight, bias, y))
-            };
-            Ok((T::to_cpu_storage_owned(y), x_layout.shape().clone()))
-        })
+    fn forward<T: Float>(&self, [x, weight, bias]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        let (weight, bias) = (weight.values, bias.values);
+        // SAFETY: `forward` writes every element.
+        let (y, _) =
+            unsafe { map_tasks([x.values], task_of_rows(weight.len()), |_, [x], y| forward(x, weight, bias, y)) };
+        Ok((y, Shape::from(x.dims)))
     }
 
     /// With x̂ = (x − mean) / σ and g = dy · weight: dx = (g − mean(g) − x̂ · mean(g · x̂)) / σ,
     /// dweight = Σ dy · x̂ and dbias = Σ dy over the rows.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        let (weight_storage, weight_layout) = weight.storage_and_layout();
-        with_float!(x.dtype(), T => {
-            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
-            let scale = values::<T>(&weight_storage, weight_layout)?;
-            let width = scale.len();
-            // SAFETY: `backward` writes every element of dx.
-            let (dx, sums) = unsafe {
-                map_tasks(inputs, task_of_rows(width), |_, [x, dy], dx| {
-                    let mut sums = vec![T::ZERO; 2 * width];
-                    let (dweight, dbias) = sums.split_at_mut(width);
-                    backward(x, scale, dy, dx, dweight, dbias);
-                    sums
-                })
-            };
-            let mut totals = vec![0f64; 2 * width];
-            for sums in sums {
-                for (total, sum) in totals.iter_mut().zip(sums) {
-                    *total += sum.widen();
-                }
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let Backward { inputs: [x, weight, _], gradient: dy, .. } = pass;
+        let scale = weight.values;
+        let width = scale.len();
+        // SAFETY: `backward` writes every element of dx.
+        let (dx, sums) = unsafe {
+            map_tasks([x.values, dy], task_of_rows(width), |_, [x, dy], dx| {
+                let mut sums = vec![T::ZERO; 2 * width];
+                let (dweight, dbias) = sums.split_at_mut(width);
+                backward(x, scale, dy, dx, dweight, dbias);
+                sums
+            })
+        };
+        let mut totals = vec![0f64; 2 * width];
+        for sums in sums {
+            for (total, sum) in totals.iter_mut().zip(sums) {
+                *total += sum.widen();
             }
-            let parameter = |totals: &[f64], like: &Tensor| {
-                let values: Vec<T> = totals.iter().map(|&v| T::narrow(v)).collect();
-                candle_core::Result::Ok(deliver(like, Tensor::from_vec(values, width, x.device())?))
-            };
-            let dx = deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?);
-            Ok((dx, parameter(&totals[..width], weight)?, parameter(&totals[width..], bias)?))
-        })
+        }
+        let parameter = |totals: &[f64]| Gradient::Values(totals.iter().map(|&v| T::narrow(v)).collect());
+        Ok([Gradient::Values(dx), parameter(&totals[..width]), parameter(&totals[width..])])
     }
 }
 

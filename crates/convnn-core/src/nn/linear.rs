@@ -1,9 +1,106 @@
-//! The linear layer on rows.
+//! Linear layers.
 
-use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
 use crate::kernel::matrix::{Matrix, column_sums, product};
-use crate::{Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply2, apply3};
+use crate::nn::repeated_linear::repeated_linear;
+use crate::{Result, error::ensure_shape};
+use candle_core::{D, Shape, Tensor};
+use candle_nn::{Init, Module, VarBuilder};
+
+/// A linear layer: (…, I) to (…, O) by [`linear`].
+///
+/// Parameters: `weight` (O, I) and, unless left out, `bias` (O), with PyTorch's default initial values, uniform in ±1/√I.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer with a bias.
+    ///
+    /// # Errors
+    /// If `vb` holds tensors of other shapes.
+    pub fn new(in_features: usize, out_features: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        Self::with_gain(in_features, out_features, 1.0, vb)
+    }
+
+    /// As [`Self::new`], with initial values `gain` times as large.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_gain(in_features: usize, out_features: usize, gain: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        let init = uniform(in_features, gain);
+        let weight = vb.get_with_hints((out_features, in_features), "weight", init)?;
+        Ok(Self { weight, bias: Some(vb.get_with_hints(out_features, "bias", init)?) })
+    }
+
+    /// A layer without a bias.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn without_bias(in_features: usize, out_features: usize, vb: VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints((out_features, in_features), "weight", uniform(in_features, 1.0))?;
+        Ok(Self { weight, bias: None })
+    }
+
+    /// A layer of existing tensors: `weight` (O, I) and `bias` (O).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape).
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        ensure_shape(weight.rank() == 2, "linear", "weight", &weight, || "(O, I)".into())?;
+        if let Some(bias) = &bias {
+            let outputs = weight.dims()[0];
+            ensure_shape(bias.dims() == [outputs], "linear", "bias", bias, || format!("({outputs})"))?;
+        }
+        Ok(Self { weight, bias })
+    }
+
+    /// (O, I).
+    pub const fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (O), if the layer has one.
+    pub const fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The layer for the `i`-th of `parts` equal shares of the outputs.
+    ///
+    /// Slicing the weight is cheaper than slicing the output, whose gradients would have to be put together again.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) unless there are `parts` equal shares and an `i`-th among them.
+    pub fn part(&self, i: usize, parts: usize) -> Result<Self> {
+        let outputs = self.weight.dim(0)?;
+        let fits = i < parts && outputs.is_multiple_of(parts);
+        ensure_shape(fits, "linear", "weight", &self.weight, || format!("part {i} of {parts} equal parts of O"))?;
+        let share = |t: &Tensor| t.narrow(0, i * (outputs / parts), outputs / parts);
+        Ok(Self { weight: share(&self.weight)?, bias: self.bias.as_ref().map(share).transpose()? })
+    }
+
+    /// The layer applied to `repeats` copies of each input, side by side; see [`repeated_linear`].
+    ///
+    /// # Errors
+    /// As [`repeated_linear`].
+    pub fn forward_repeated(&self, x: &Tensor, repeats: usize) -> Result<Tensor> {
+        repeated_linear(x, &self.weight, self.bias.as_ref(), repeats)
+    }
+}
+
+fn uniform(in_features: usize, gain: f64) -> Init {
+    let bound = gain / (in_features.max(1) as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(linear(x, &self.weight, self.bias.as_ref())?)
+    }
+}
 
 /// x · weightᵀ + bias.
 ///
@@ -11,26 +108,22 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Shape, Tensor, Wi
 /// x is (…, I), weight (O, I), bias (O); the result is (…, O).
 ///
 /// # Gradient
-/// Reaches x, weight and bias; one that is no part of the graph costs nothing.
+/// Flows to x, weight and bias; inputs outside the graph are skipped.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where the shapes do not fit.
+/// [`Error::Shape`](crate::Error::Shape) and [`Error::DType`](crate::Error::DType).
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     check_shapes(x, weight, bias)?;
-    if !has_kernel(x) {
+    if !x.device().is_cpu() {
         return linear_reference(x, weight, bias);
     }
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    Ok(match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Linear)?,
-        None => x.apply_op2(&weight, Linear)?,
-    })
+    match bias {
+        Some(bias) => apply3(LinearOp, x, weight, bias),
+        None => apply2(LinearOp, x, weight),
+    }
 }
 
 /// [`linear`] in tensor operations.
-///
-/// # Errors
-/// As [`linear`].
 pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     check_shapes(x, weight, bias)?;
     let (outputs, inputs) = weight.dims2()?;
@@ -57,114 +150,62 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
     Ok(())
 }
 
-struct Linear;
+struct LinearOp;
 
-impl Linear {
-    fn forward(
-        x: (&CpuStorage, &Layout),
-        weight: (&CpuStorage, &Layout),
-        bias: Option<(&CpuStorage, &Layout)>,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (outputs, inputs) = weight.1.shape().dims2()?;
-        let mut shape = x.1.shape().dims().to_vec();
+impl LinearOp {
+    fn rows<'a, T: Float>(x: Input<'a, T>, weight: Input<'_, T>) -> Matrix<'a, T> {
+        let inputs = weight.dims[1];
+        Matrix::new(x.values, x.values.len() / inputs.max(1), inputs)
+    }
+
+    fn product<T: Float>(x: Input<'_, T>, weight: Input<'_, T>, bias: Option<&[T]>) -> (Vec<T>, Shape) {
+        let mut shape = x.dims.to_vec();
         if let Some(last) = shape.last_mut() {
-            *last = outputs;
+            *last = weight.dims[0];
         }
-        with_float!(x.0.dtype(), T => {
-            let rows = x.1.shape().elem_count() / inputs.max(1);
-            let rows = Matrix::new(cpu_values::<T>(x.0, x.1)?, rows, inputs);
-            let weight = Matrix::new(cpu_values(weight.0, weight.1)?, outputs, inputs);
-            let bias = bias.map(|(storage, layout)| cpu_values(storage, layout)).transpose()?;
-            Ok((T::to_cpu_storage_owned(product(rows, weight.transposed(), bias)), Shape::from(shape)))
-        })
+        let weight_matrix = Matrix::new(weight.values, weight.dims[0], weight.dims[1]);
+        (product(Self::rows(x, weight), weight_matrix.transposed(), bias), Shape::from(shape))
     }
 
     /// dx = dy · weight and dweight = dyᵀ · x.
-    fn backward(x: &Tensor, weight: &Tensor, dy: &Tensor) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let (outputs, inputs) = weight.dims2()?;
-        let ((x_storage, x_layout), (w_storage, w_layout)) = (x.storage_and_layout(), weight.storage_and_layout());
-        let (dy_storage, dy_layout) = dy.storage_and_layout();
-        with_float!(x.dtype(), T => {
-            let rows = x.elem_count() / inputs.max(1);
-            let dy = Matrix::new(values::<T>(&dy_storage, dy_layout)?, rows, outputs);
-            let mut gradients = (None, None);
-            if x.track_op() {
-                let dx = product(dy, Matrix::new(values(&w_storage, w_layout)?, outputs, inputs), None);
-                gradients.0 = deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?);
-            }
-            if weight.track_op() {
-                let x = Matrix::new(values(&x_storage, x_layout)?, rows, inputs);
-                let dweight = product(dy.transposed(), x, None);
-                gradients.1 = deliver(weight, Tensor::from_vec(dweight, weight.shape(), weight.device())?);
-            }
-            Ok(gradients)
-        })
+    fn gradients<T: Float>(x: Input<'_, T>, weight: Input<'_, T>, dy: &[T], wanted: [bool; 2]) -> [Gradient<T>; 2] {
+        let (outputs, inputs) = (weight.dims[0], weight.dims[1]);
+        let x = Self::rows(x, weight);
+        let dy = Matrix::new(dy, x.row_count(), outputs);
+        [
+            Gradient::when(wanted[0], || product(dy, Matrix::new(weight.values, outputs, inputs), None)),
+            Gradient::when(wanted[1], || product(dy.transposed(), x, None)),
+        ]
     }
 }
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
+impl Op<2> for LinearOp {
+    const NAME: &'static str = "linear";
+    const INPUTS: [&'static str; 2] = ["x", "weight"];
+
+    fn forward<T: Float>(&self, [x, weight]: [Input<'_, T>; 2]) -> Result<(Vec<T>, Shape)> {
+        Ok(Self::product(x, weight, None))
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Self::forward((x, x_layout), (weight, weight_layout), None)
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Self::backward(x, weight, &dy.contiguous()?)
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 2>) -> Result<[Gradient<T>; 2]> {
+        let Backward { inputs: [x, weight], gradient: dy, wanted, .. } = pass;
+        Ok(Self::gradients(x, weight, dy, wanted))
     }
 }
 
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
+impl Op<3> for LinearOp {
+    const NAME: &'static str = "linear";
+    const INPUTS: [&'static str; 3] = ["x", "weight", "bias"];
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        x_layout: &Layout,
-        weight: &CpuStorage,
-        weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Self::forward((x, x_layout), (weight, weight_layout), Some((bias, bias_layout)))
+    fn forward<T: Float>(&self, [x, weight, bias]: [Input<'_, T>; 3]) -> Result<(Vec<T>, Shape)> {
+        Ok(Self::product(x, weight, Some(bias.values)))
     }
 
     /// As without bias, and dbias = Σ dy over the rows.
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let dy = dy.contiguous()?;
-        let (dx, dweight) = Self::backward(x, weight, &dy)?;
-        if !bias.track_op() {
-            return Ok((dx, dweight, None));
-        }
-        let (storage, layout) = dy.storage_and_layout();
-        let dbias = with_float!(dy.dtype(), T => {
-            let sums = column_sums(values::<T>(&storage, layout)?, bias.elem_count());
-            Tensor::from_vec(sums, bias.shape(), bias.device())
-        })?;
-        Ok((dx, dweight, deliver(bias, dbias)))
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 3>) -> Result<[Gradient<T>; 3]> {
+        let Backward { inputs: [x, weight, bias], gradient: dy, wanted, .. } = pass;
+        let [dx, dweight] = Self::gradients(x, weight, dy, [wanted[0], wanted[1]]);
+        Ok([dx, dweight, Gradient::when(wanted[2], || column_sums(dy, bias.values.len()))])
     }
 }
 

@@ -1,37 +1,51 @@
-//! Max pooling of 2×2 windows over token rows.
+//! Max pooling of 2×2 windows over tokens.
 //!
-//! Candle's `max_pool2d` scales its gradient wrongly, and gives every tied value a share.
+//! The gradient of Candle's `max_pool2d` is scaled wrongly and shared among tied values.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{TASK, fill_tasks};
 use crate::kernel::simd::kernel;
-use crate::{Grid, Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Grid, Result, error::ensure_shape};
+use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
 
-/// The largest value of every 2×2 window, windows side by side; an odd last row or column is left out.
-///
-/// # Shapes
-/// x is (B, N, C) on `grid`; the result is (B, N', C) on the grid of half the height and width, which is returned.
-///
-/// # Gradient
-/// All of it goes to the largest value, to the first of equal ones in the order of the tokens. A NaN counts as largest.
-/// The place is found again from x, not kept.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where x is not of three axes with N = H·W, or a side is shorter than 2.
-pub fn max_pool_2x2(x: &Tensor, grid: Grid) -> Result<(Tensor, Grid)> {
-    let half = check_shapes(x, grid)?;
-    if !has_kernel(x) {
-        return max_pool_2x2_reference(x, grid);
+/// 2×2 max pooling of feature maps with stride 2: (B, C, H, W) to (B, C, ⌊H/2⌋, ⌊W/2⌋) by [`max_pool_2x2`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MaxPool2d;
+
+impl Module for MaxPool2d {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        ensure_shape(x.rank() == 4, "max_pool_2x2", "x", x, || "(B, C, H, W)".into())?;
+        let (batch, channels, height, width) = x.dims4()?;
+        let (y, half) = max_pool_2x2(&x.flatten_from(2)?.t()?, Grid::new(height, width))?;
+        y.t()?.reshape((batch, channels, half.height, half.width))
     }
-    Ok((x.contiguous()?.apply_op1(MaxPool { grid })?, half))
 }
 
-/// [`max_pool_2x2`] in tensor operations. Windows with a NaN are undefined.
+/// The largest value of each 2×2 window, with stride 2; an odd last row or column is ignored.
+///
+/// # Shapes
+/// x is (B, N, C) on `grid`; the result is (B, N', C) on the returned grid of half the height and width.
+///
+/// # Gradient
+/// Flows to the largest value of each window, among equal values to the first in token order. NaN counts as the
+/// largest. The position is recomputed from x.
 ///
 /// # Errors
-/// As [`max_pool_2x2`].
+/// [`Error::Shape`](crate::Error::Shape) unless x is (B, H·W, C) and both sides are at least 2;
+/// [`Error::DType`](crate::Error::DType).
+pub fn max_pool_2x2(x: &Tensor, grid: Grid) -> Result<(Tensor, Grid)> {
+    let half = check_shapes(x, grid)?;
+    if !x.device().is_cpu() {
+        return max_pool_2x2_reference(x, grid);
+    }
+    Ok((apply1(MaxPoolOp { grid }, x)?, half))
+}
+
+/// [`max_pool_2x2`] in tensor operations. The result for windows with NaN is unspecified.
 pub fn max_pool_2x2_reference(x: &Tensor, grid: Grid) -> Result<(Tensor, Grid)> {
     let half = check_shapes(x, grid)?;
     let (batch, _, channels) = x.dims3()?;
@@ -56,18 +70,23 @@ fn check_shapes(x: &Tensor, grid: Grid) -> Result<Grid> {
     let Grid { height, width } = grid;
     let fits = x.rank() == 3 && x.dims()[1] == grid.tokens() && height >= 2 && width >= 2;
     ensure_shape(fits, "max_pool_2x2", "x", x, || {
-        format!("(B, N, C) with N = {height}·{width}, and sides of at least 2")
+        format!("(B, N, C) with N = {height}·{width} and both sides at least 2")
     })?;
     Ok(Grid::new(height / 2, width / 2))
 }
 
-struct MaxPool {
+struct MaxPoolOp {
     grid: Grid,
 }
 
-impl MaxPool {
+impl MaxPoolOp {
     fn half(&self) -> Grid {
         Grid::new(self.grid.height / 2, self.grid.width / 2)
+    }
+
+    /// Elements of an image before and after pooling.
+    fn sizes(&self, channels: usize) -> [usize; 2] {
+        [self.grid.tokens() * channels, self.half().tokens() * channels]
     }
 
     /// Images in one task.
@@ -76,42 +95,33 @@ impl MaxPool {
     }
 }
 
-impl CustomOp1 for MaxPool {
-    fn name(&self) -> &'static str {
-        "max_pool_2x2"
+impl Op<1> for MaxPoolOp {
+    const NAME: &'static str = "max_pool_2x2";
+    const INPUTS: [&'static str; 1] = ["x"];
+
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let (batch, channels) = (x.dims[0], x.dims[2]);
+        let [input, output] = self.sizes(channels);
+        let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
+            let first = start / output.max(1) * input;
+            forward(&x.values[first..], y, self.grid, channels);
+        };
+        // SAFETY: `forward` writes every element.
+        let (y, _) = unsafe { fill_tasks(batch * output, self.images(channels) * output, fill) };
+        Ok((y, Shape::from((batch, self.half().tokens(), channels))))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (batch, _, channels) = layout.shape().dims3()?;
-        let shape = Shape::from((batch, self.half().tokens(), channels));
-        let (input, output) = (self.grid.tokens() * channels, self.half().tokens() * channels);
-        with_float!(x.dtype(), T => {
-            let x = cpu_values::<T>(x, layout)?;
-            let fill = |start: usize, y: &mut [MaybeUninit<T>]| {
-                let first = start / output.max(1) * input;
-                forward(&x[first..], y, self.grid, channels);
-            };
-            // SAFETY: `forward` writes every element.
-            let (y, _) = unsafe { fill_tasks(batch * output, self.images(channels) * output, fill) };
-            Ok((T::to_cpu_storage_owned(y), shape))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let (_, _, channels) = x.dims3()?;
-        let (input, output) = (self.grid.tokens() * channels, self.half().tokens() * channels);
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        with_float!(x.dtype(), T => {
-            let (x_values, dy) = (values::<T>(&x_storage, x_layout)?, values::<T>(&dy_storage, dy_layout)?);
-            let fill = |start: usize, dx: &mut [MaybeUninit<T>]| {
-                let first = start / input.max(1) * output;
-                backward(&x_values[start..], &dy[first..], dx, self.grid, channels);
-            };
-            // SAFETY: `backward` writes every element.
-            let (dx, _) = unsafe { fill_tasks(x_values.len(), self.images(channels) * input, fill) };
-            Ok(deliver(x, Tensor::from_vec(dx, x.shape(), x.device())?))
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [x], gradient: dy, .. } = pass;
+        let channels = x.dims[2];
+        let [input, output] = self.sizes(channels);
+        let fill = |start: usize, dx: &mut [MaybeUninit<T>]| {
+            let first = start / input.max(1) * output;
+            backward(&x.values[start..], &dy[first..], dx, self.grid, channels);
+        };
+        // SAFETY: `backward` writes every element.
+        let (dx, _) = unsafe { fill_tasks(x.values.len(), self.images(channels) * input, fill) };
+        Ok([Gradient::Values(dx)])
     }
 }
 

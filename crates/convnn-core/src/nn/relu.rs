@@ -1,63 +1,63 @@
 //! Rectified linear unit, with gradient 0 at 0.
 //!
-//! Candle's has gradient 1 there, so that a ReLU after a layer that gives exact zeros departs from PyTorch's.
+//! Candle's has gradient 1 there, unlike PyTorch's.
+#![allow(unsafe_code)]
 
 use crate::Result;
-use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
 
-/// max(x, 0); a NaN stays one.
+/// [`relu`] as a module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Relu;
+
+impl Module for Relu {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(relu(x)?)
+    }
+}
+
+/// max(x, 0); NaN stays NaN.
 ///
 /// # Shapes
-/// x and the result have any shape.
+/// Any; the result has the shape of x.
 ///
 /// # Gradient
-/// 1 where x > 0, else 0.
+/// 1 if x > 0, otherwise 0.
 ///
 /// # Errors
-/// Where Candle fails.
+/// [`Error::DType`](crate::Error::DType).
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    if !has_kernel(x) {
-        return relu_reference(x);
-    }
-    Ok(x.contiguous()?.apply_op1(Relu)?)
+    if x.device().is_cpu() { apply1(ReluOp, x) } else { relu_reference(x) }
 }
 
 /// [`relu`] in tensor operations.
-///
-/// # Errors
-/// Where Candle fails.
 pub fn relu_reference(x: &Tensor) -> Result<Tensor> {
     Ok(x.le(0.0)?.where_cond(&x.zeros_like()?, x)?)
 }
 
-struct Relu;
+struct ReluOp;
 
-impl CustomOp1 for Relu {
-    fn name(&self) -> &'static str {
-        "relu"
+impl Op<1> for ReluOp {
+    const NAME: &'static str = "relu";
+    const INPUTS: [&'static str; 1] = ["x"];
+
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        // SAFETY: `forward` writes every element.
+        let (y, _) = unsafe { map_tasks([x.values], TASK, |_, [x], y| forward(x, y)) };
+        Ok((y, Shape::from(x.dims)))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        with_float!(x.dtype(), T => {
-            // SAFETY: `forward` writes every element.
-            let (y, _) = unsafe { map_tasks([cpu_values::<T>(x, layout)?], TASK, |_, [x], y| forward(x, y)) };
-            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let ((x_storage, x_layout), (dy_storage, dy_layout)) = (x.storage_and_layout(), dy.storage_and_layout());
-        with_float!(x.dtype(), T => {
-            let inputs = [values::<T>(&x_storage, x_layout)?, values(&dy_storage, dy_layout)?];
-            // SAFETY: `backward` writes every element.
-            let (dx, _) = unsafe { map_tasks(inputs, TASK, |_, [x, dy], dx| backward(x, dy, dx)) };
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [x], gradient: dy, .. } = pass;
+        // SAFETY: `backward` writes every element.
+        let (dx, _) = unsafe { map_tasks([x.values, dy], TASK, |_, [x, dy], dx| backward(x, dy, dx)) };
+        Ok([Gradient::Values(dx)])
     }
 }
 

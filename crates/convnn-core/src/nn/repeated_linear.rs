@@ -1,40 +1,39 @@
-//! The linear layer after a pooling that only repeats its input.
+//! A linear layer after a pooling that only repeats its input.
 //!
-//! VGG pools its last map to 7×7. On a 1×1 map, as 32×32 images give, that repeats each channel 49 times, so that the
-//! layer after it multiplies the same number with 49 weights. Here the 49 are summed once and multiplied once.
+//! VGG pools its last map to 7×7. For 32×32 images that map is 1×1, so each channel is repeated 49 times and the next
+//! layer multiplies the same number by 49 weights. Here those weights are summed once, and the sum multiplied once.
+#![allow(unsafe_code)]
 
-use crate::kernel::float::{cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{TASK, fill_tasks};
 use crate::kernel::simd::kernel;
 use crate::nn::linear::{linear, linear_reference};
-use crate::{Error, Result, error::ensure_shape, kernel::backward::deliver};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{Error, Result, error::ensure_shape};
+use candle_core::{D, Shape, Tensor};
 use std::mem::MaybeUninit;
 
-/// repeat(x) · weightᵀ + bias, where repeat(x) holds every element of x `repeats` times side by side.
+/// repeat(x) · weightᵀ + bias, where repeat(x) holds each element of x `repeats` times side by side.
 ///
 /// # Shapes
 /// x is (B, C), weight (O, C·repeats) with column c·repeats + j for the j-th copy of channel c, bias (O); the result is
 /// (B, O).
 ///
 /// # Gradient
-/// Reaches x, weight and bias; the columns of one channel get equal gradients. Kept for it: x and the summed weight
-/// (O, C).
+/// Flows to x, weight and bias; the columns of one channel get equal gradients. Kept for the backward pass: x and the
+/// summed weight (O, C).
 ///
 /// # Errors
-/// [`Error::Shape`] where the shapes do not fit, [`Error::Option`] where `repeats` is 0.
+/// [`Error::Shape`], [`Error::DType`], and [`Error::Option`] if `repeats` is 0.
 pub fn repeated_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, repeats: usize) -> Result<Tensor> {
     check_shapes(x, weight, repeats)?;
-    if !has_kernel(x) {
+    if !x.device().is_cpu() {
         return repeated_linear_reference(x, weight, bias, repeats);
     }
-    linear(x, &weight.contiguous()?.apply_op1(Fold { repeats })?, bias)
+    linear(x, &apply1(Fold { repeats }, weight)?, bias)
 }
 
-/// [`repeated_linear`] as the words have it: repeats x and multiplies by the whole weight.
-///
-/// # Errors
-/// As [`repeated_linear`].
+/// [`repeated_linear`] by its definition: repeats x and multiplies by the whole weight.
 pub fn repeated_linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, repeats: usize) -> Result<Tensor> {
     check_shapes(x, weight, repeats)?;
     let (batch, channels) = x.dims2()?;
@@ -57,46 +56,38 @@ fn check_shapes(x: &Tensor, weight: &Tensor, repeats: usize) -> Result<()> {
     ensure_shape(weight.rank() == 2 && weight.dims()[1] == columns, op, "weight", weight, || format!("(O, {columns})"))
 }
 
-/// The sum of each run of `repeats` columns: (O, C·repeats) to (O, C). Its gradient is repeated.
+/// Sums each run of `repeats` columns: (O, C·repeats) to (O, C). The gradient is repeated.
 struct Fold {
     repeats: usize,
 }
 
-impl CustomOp1 for Fold {
-    fn name(&self) -> &'static str {
-        "fold_columns"
-    }
-
-    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (outputs, columns) = layout.shape().dims2()?;
-        let sums = outputs * (columns / self.repeats);
-        with_float!(weight.dtype(), T => {
-            let weight = cpu_values::<T>(weight, layout)?;
-            let fill = |start: usize, y: &mut [MaybeUninit<T>]| fold(&weight[start * self.repeats..], y, self.repeats);
-            // SAFETY: `fold` writes every element.
-            let (y, _) = unsafe { fill_tasks(sums, self.sums_of_a_task(), fill) };
-            Ok((T::to_cpu_storage_owned(y), Shape::from((outputs, columns / self.repeats))))
-        })
-    }
-
-    fn bwd(&self, weight: &Tensor, _y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        let (storage, layout) = dy.storage_and_layout();
-        with_float!(dy.dtype(), T => {
-            let dy = values::<T>(&storage, layout)?;
-            let task = self.sums_of_a_task() * self.repeats;
-            let fill = |start: usize, out: &mut [MaybeUninit<T>]| repeat(&dy[start / self.repeats..], out, self.repeats);
-            // SAFETY: `repeat` writes every element.
-            let (dweight, _) = unsafe { fill_tasks(weight.elem_count(), task, fill) };
-            Ok(deliver(weight, Tensor::from_vec(dweight, weight.shape(), weight.device())?))
-        })
+impl Fold {
+    /// Sums computed, or gradients repeated, by one task.
+    fn sums_per_task(&self) -> usize {
+        (4 * TASK / self.repeats).max(1)
     }
 }
 
-impl Fold {
-    /// Sums that one task takes or hands back.
-    fn sums_of_a_task(&self) -> usize {
-        (4 * TASK / self.repeats).max(1)
+impl Op<1> for Fold {
+    const NAME: &'static str = "repeated_linear";
+    const INPUTS: [&'static str; 1] = ["weight"];
+
+    fn forward<T: Float>(&self, [weight]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let shape = (weight.dims[0], weight.dims[1] / self.repeats);
+        let fill =
+            |start: usize, y: &mut [MaybeUninit<T>]| fold(&weight.values[start * self.repeats..], y, self.repeats);
+        // SAFETY: `fold` writes every element.
+        let (y, _) = unsafe { fill_tasks(shape.0 * shape.1, self.sums_per_task(), fill) };
+        Ok((y, Shape::from(shape)))
+    }
+
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [weight], gradient: dy, .. } = pass;
+        let task = self.sums_per_task() * self.repeats;
+        let fill = |start: usize, out: &mut [MaybeUninit<T>]| repeat(&dy[start / self.repeats..], out, self.repeats);
+        // SAFETY: `repeat` writes every element.
+        let (dweight, _) = unsafe { fill_tasks(weight.values.len(), task, fill) };
+        Ok([Gradient::Values(dweight)])
     }
 }
 

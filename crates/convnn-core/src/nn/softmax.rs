@@ -1,18 +1,31 @@
 //! Softmax over the last axis.
 //!
-//! Candle's `softmax_last_dim` gives its input no gradient, and its `softmax` takes five passes over memory.
+//! Candle's `softmax_last_dim` has no gradient, and its `softmax` makes five passes over memory.
+#![allow(unsafe_code)]
 
 use crate::Result;
-use crate::kernel::float::{Float, cpu_values, has_kernel, values, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
 use crate::kernel::parallel::{map_tasks, task_of_rows};
 use crate::kernel::simd::{LANES, kernel, sum_of};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{D, Shape, Tensor};
+use candle_nn::Module;
 use std::mem::MaybeUninit;
 
-/// Rows whose exponentials are taken in one go, so that odd row lengths cost vector code only one remainder in eight.
+/// [`softmax`] over the last axis as a module.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Softmax;
+
+impl Module for Softmax {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(softmax(x)?)
+    }
+}
+
+/// Rows whose exponentials are computed in one go, so that odd row lengths cost vector code one remainder in eight rows.
 const GROUP: usize = 8;
 
-/// exp(x) / Σ exp(x) over the last axis, from x − max(x), so that nothing overflows.
+/// exp(x) / Σ exp(x) over the last axis, computed from x − max(x) so that nothing overflows.
 ///
 /// # Shapes
 /// x and the result are (…, M).
@@ -21,56 +34,42 @@ const GROUP: usize = 8;
 /// y · (dy − Σ y · dy), from the result y.
 ///
 /// # Errors
-/// Where x has no axes or Candle fails.
+/// If x is a scalar; [`Error::DType`](crate::Error::DType).
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
     x.dim(D::Minus1)?;
-    if !has_kernel(x) {
-        return softmax_reference(x);
-    }
-    Ok(x.contiguous()?.apply_op1(Softmax)?)
+    if x.device().is_cpu() { apply1(SoftmaxOp, x) } else { softmax_reference(x) }
 }
 
 /// [`softmax`] in tensor operations.
-///
-/// # Errors
-/// As [`softmax`].
 pub fn softmax_reference(x: &Tensor) -> Result<Tensor> {
     let highest = x.max_keepdim(D::Minus1)?.detach();
     let e = x.broadcast_sub(&highest)?.exp()?;
     Ok(e.broadcast_div(&e.sum_keepdim(D::Minus1)?)?)
 }
 
-struct Softmax;
+struct SoftmaxOp;
 
-impl CustomOp1 for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
+impl Op<1> for SoftmaxOp {
+    const NAME: &'static str = "softmax";
+    const INPUTS: [&'static str; 1] = ["x"];
+
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let width = x.width();
+        let map = |_, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| softmax_rows(y.write_copy_of_slice(x), width);
+        // SAFETY: the copy writes every element.
+        let (y, _) = unsafe { map_tasks([x.values], task_of_rows(width), map) };
+        Ok((y, Shape::from(x.dims)))
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let width = layout.shape().dim(D::Minus1)?;
-        with_float!(x.dtype(), T => {
-            let x = cpu_values::<T>(x, layout)?;
-            let map = |_, [x]: [&[T]; 1], y: &mut [MaybeUninit<T>]| softmax_rows(y.write_copy_of_slice(x), width);
-            // SAFETY: the copy writes every element.
-            let (y, _) = unsafe { map_tasks([x], task_of_rows(width), map) };
-            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let width = x.dim(D::Minus1)?;
-        let dy = dy.contiguous()?;
-        let ((y_storage, y_layout), (dy_storage, dy_layout)) = (y.storage_and_layout(), dy.storage_and_layout());
-        with_float!(y.dtype(), T => {
-            let inputs = [values::<T>(&y_storage, y_layout)?, values(&dy_storage, dy_layout)?];
-            let map = |_, [y, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
-                softmax_gradient_rows(y, dx.write_copy_of_slice(dy), width);
-            };
-            // SAFETY: the copy writes every element.
-            let (dx, _) = unsafe { map_tasks(inputs, task_of_rows(width), map) };
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-        })
+    fn backward<T: Float>(&self, pass: Backward<'_, T, 1>) -> Result<[Gradient<T>; 1]> {
+        let Backward { inputs: [x], output: y, gradient: dy, .. } = pass;
+        let width = x.width();
+        let map = |_, [y, dy]: [&[T]; 2], dx: &mut [MaybeUninit<T>]| {
+            softmax_gradient_rows(y, dx.write_copy_of_slice(dy), width);
+        };
+        // SAFETY: the copy writes every element.
+        let (dx, _) = unsafe { map_tasks([y, dy], task_of_rows(width), map) };
+        Ok([Gradient::Values(dx)])
     }
 }
 

@@ -1,10 +1,11 @@
-//! What `compare = "blend"` compares: features and positions side by side (SPEC section 2.2).
+//! What `compare = "blend"` compares: features and positions side by side (docs/specification.md, section 2).
 
+use super::Neighbors;
 use crate::Result;
-use crate::kernel::float::{Float, cpu_values, has_kernel, with_float};
+use crate::kernel::float::Float;
+use crate::kernel::op::{Input, Op, apply1};
 use crate::kernel::simd::{kernel, sum_of};
-use crate::operator::neighbors::gather_reference;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{D, Shape, Tensor};
 use rayon::prelude::*;
 
 /// [λ · features / σ ; (1 − λ) · position] of chosen tokens, σ + 1e-6 the unbiased standard deviation of an image over
@@ -26,7 +27,7 @@ impl Blend<'_> {
     /// # Errors
     /// Where Candle fails.
     pub(crate) fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        if !has_kernel(x) {
+        if !x.device().is_cpu() {
             return self.apply_reference(x);
         }
         let op = BlendRows {
@@ -35,7 +36,7 @@ impl Blend<'_> {
             share: self.share,
             padded_tokens: self.padded_tokens,
         };
-        Ok(x.detach().contiguous()?.apply_op1_no_bwd(&op)?)
+        apply1(op, &x.detach())
     }
 
     /// [`Self::apply`] in tensor operations.
@@ -47,7 +48,7 @@ impl Blend<'_> {
         let variance = (centered.sqr()?.sum_keepdim(1)? / (map.dim(1)? - 1).max(1) as f64)?;
         let deviation = (variance.sqrt()? + 1e-6)?.unsqueeze(2)?; // (B, 1, 1)
         let rows = Tensor::from_vec(self.rows.to_vec(), (1, self.rows.len(), 1), x.device())?;
-        let features = gather_reference(x, &rows)?.squeeze(2)?; // (B, R, C)
+        let features = Neighbors::trusted(rows, n).gather_reference(x)?.squeeze(2)?; // (B, R, C)
         let positions = self.scaled_positions()?.broadcast_left(b)?;
         Ok(Tensor::cat(&[(features.broadcast_div(&deviation)? * self.share)?, positions], D::Minus1)?)
     }
@@ -65,26 +66,22 @@ struct BlendRows {
     padded_tokens: usize,
 }
 
-impl CustomOp1 for BlendRows {
-    fn name(&self) -> &'static str {
-        "blend"
-    }
+impl Op<1> for BlendRows {
+    const NAME: &'static str = "blend";
+    const INPUTS: [&'static str; 1] = ["features"];
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (b, n, c) = layout.shape().dims3()?;
+    fn forward<T: Float>(&self, [x]: [Input<'_, T>; 1]) -> Result<(Vec<T>, Shape)> {
+        let (b, n, c) = (x.dims[0], x.dims[1], x.dims[2]);
         let count = self.rows.len();
         let width = c + self.positions.len() / count.max(1);
-        with_float!(x.dtype(), T => {
-            let x = cpu_values::<T>(x, layout)?;
-            let positions: Vec<T> = self.positions.iter().map(|&position| T::narrow(position)).collect();
-            let mut out = vec![T::ZERO; b * count * width];
-            let images = out.par_chunks_mut((count * width).max(1)).zip(x.par_chunks((n * c).max(1)));
-            images.for_each(|(out, x)| {
-                let factor = T::narrow(self.share / (deviation(x, self.padded_tokens * c).widen() + 1e-6));
-                blend_rows(x, &self.rows, &positions, c, factor, out);
-            });
-            Ok((T::to_cpu_storage_owned(out), Shape::from((b, count, width))))
-        })
+        let positions: Vec<T> = self.positions.iter().map(|&position| T::narrow(position)).collect();
+        let mut out = vec![T::ZERO; b * count * width];
+        let images = out.par_chunks_mut((count * width).max(1)).zip(x.values.par_chunks((n * c).max(1)));
+        images.for_each(|(out, x)| {
+            let factor = T::narrow(self.share / (deviation(x, self.padded_tokens * c).widen() + 1e-6));
+            blend_rows(x, &self.rows, &positions, c, factor, out);
+        });
+        Ok((out, Shape::from((b, count, width))))
     }
 }
 
@@ -118,7 +115,7 @@ kernel! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::check;
+    use crate::testing as check;
     use crate::testing::kernels::{DTYPES, bits, same_for_threads, strided, variable};
 
     #[test]

@@ -1,6 +1,8 @@
 //! The padded map that a layer chooses neighbors on: token numbers, positions, and candidates.
 
-use crate::{Candidates, Error, Grid, Pass, Result, ops::Selection, streams};
+use super::{Candidates, Values};
+use crate::random::streams;
+use crate::{Error, Grid, Pass, Result};
 use candle_core::{DType, Device, Tensor};
 
 /// A grid or a sequence, with zero tokens added on every side.
@@ -33,12 +35,23 @@ impl Canvas {
         self.outer().tokens()
     }
 
-    const fn outer(self) -> Grid {
+    /// The grid without its padding; a sequence is one row.
+    pub(crate) const fn inner(self) -> Grid {
+        self.inner
+    }
+
+    /// The grid with its padding.
+    pub(crate) const fn outer(self) -> Grid {
         if self.sequence { Grid::new(1, self.inner.width + 2 * self.padding) } else { self.inner.padded(self.padding) }
     }
 
     const fn top(self) -> usize {
         if self.sequence { 0 } else { self.padding }
+    }
+
+    /// The numbers of the unpadded tokens.
+    pub(crate) fn tokens_in_order(self) -> Vec<u32> {
+        (0..self.tokens() as u32).collect()
     }
 
     /// Place on the padded map of each unpadded token.
@@ -76,13 +89,33 @@ impl Canvas {
 
     /// The same in pixels: whole numbers, exact in every dtype.
     pub(crate) fn pixels(self, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Grid { height, width } = self.outer();
-        let pixel = |i: usize| [(i % width) as f64, (i / width) as f64].into_iter().take(self.position_channels());
-        let values: Vec<f64> = (0..height * width).flat_map(pixel).collect();
-        Ok(Tensor::from_vec(values, (1, height * width, self.position_channels()), device)?.to_dtype(dtype)?)
+        let channels = self.position_channels();
+        let values: Vec<f32> =
+            self.pixels_of(self.outer()).into_iter().flat_map(|pixel| pixel.into_iter().take(channels)).collect();
+        Ok(Tensor::from_vec(values, (1, self.padded_tokens(), channels), device)?.to_dtype(dtype)?)
     }
 
-    const fn position_channels(self) -> usize {
+    /// Column and row of each token of `grid`.
+    pub(crate) fn pixels_of(self, grid: Grid) -> Vec<[f32; 2]> {
+        (0..grid.tokens()).map(|i| [(i % grid.width) as f32, (i / grid.width) as f32]).collect()
+    }
+
+    /// What the layers without projections aggregate: `x` (B, N, C), or the padded map with its positions (B, T, C + P).
+    pub(crate) fn values(self, x: &Tensor, values: Values) -> Result<Tensor> {
+        match values {
+            Values::Features => Ok(x.clone()),
+            Values::FeaturesPosition => self.with_positions(&self.pad(x)?),
+        }
+    }
+
+    /// Position channels after the features of a padded map `x` (B, T, C): (B, T, C + P).
+    pub(crate) fn with_positions(self, x: &Tensor) -> Result<Tensor> {
+        let positions = self.positions(x.dtype(), x.device())?;
+        Ok(Tensor::cat(&[x, &positions.broadcast_left(x.dim(0)?)?.squeeze(1)?], 2)?)
+    }
+
+    /// Channels of a position: 2 on a grid, 1 on a sequence.
+    pub(crate) const fn position_channels(self) -> usize {
         if self.sequence { 1 } else { 2 }
     }
 
@@ -107,6 +140,16 @@ impl Canvas {
         let map = x.reshape((b, height, width, c))?;
         let map = map.narrow(1, self.top(), self.inner.height)?.narrow(2, self.padding, self.inner.width)?;
         Ok(map.reshape((b, self.tokens(), c))?)
+    }
+
+    /// Whether `candidates` are a sample of the tokens. A lattice finer than the map would repeat itself and counts as
+    /// all of them.
+    pub(crate) fn is_sampled(self, candidates: Candidates) -> bool {
+        match candidates {
+            Candidates::All => false,
+            Candidates::Random { .. } => true,
+            Candidates::Spatial { n, .. } => self.sequence || n <= self.inner.height.min(self.inner.width),
+        }
     }
 
     /// Places of the candidates on the padded map in rising order; `None` for all. The places `given` stand in for
@@ -134,6 +177,7 @@ impl Canvas {
                 }
                 given.to_vec()
             }
+            (None, candidates) if !self.is_sampled(candidates) => return Ok(None),
             (None, Candidates::All) => return Ok(None),
             (None, Candidates::Random { n }) => {
                 streams::sample(&mut pass.generator("candidates", layer), self.padded_tokens(), n)
@@ -178,12 +222,6 @@ pub(crate) fn lattice(side: usize, n: usize, margin: usize, layer: &str) -> Resu
     Ok((0..n).map(|i| margin + i * (side - 1 - 2 * margin) / (n - 1).max(1)).collect())
 }
 
-/// Fails unless the selection has enough candidates, naming the layer.
-pub(crate) fn checked(selection: Selection, layer: &str, pool: usize) -> Result<Selection> {
-    selection.check(layer, pool)?;
-    Ok(selection)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -220,6 +258,8 @@ mod tests {
         let candidates =
             |given| canvas.candidates(given, Candidates::Spatial { n: 2, margin: 0 }, &Pass::evaluation(), "l");
         assert_eq!(candidates(None).unwrap().unwrap(), [5, 6, 9, 10]);
+        let too_fine = Candidates::Spatial { n: 3, margin: 0 };
+        assert!(canvas.candidates(None, too_fine, &Pass::evaluation(), "l").unwrap().is_none());
         assert_eq!(candidates(Some(&[15, 0, 3])).unwrap().unwrap(), [0, 3, 15]);
         let line = candidates(Some(&[16])).unwrap_err().to_string();
         assert!(line.starts_with("l: `candidates` is a sample with token 16; expected numbers of the 16"), "{line}");

@@ -2,22 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How close two tokens are; larger is closer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Similarity {
-    /// x·y / (‖x‖‖y‖), norms no smaller than 1e-12, clamped to [−1, 1].
-    #[default]
-    Cosine,
-    /// −‖x−y‖² in the layers without projections and in the 2-D attention layer, −‖x−y‖ in `conv_nn_attention`.
-    Euclidean,
-    /// x·y / √d with d the width of one head, for layers with projections.
-    Dot,
-    /// Minus the largest difference of a coordinate, for pixel positions: the square windows of convolution.
-    Chebyshev,
-}
-
 /// What the similarity is taken of, in the layers without projections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,7 +61,7 @@ pub enum Modulation {
     /// Softmax over the K scores.
     #[default]
     Softmax,
-    /// The scores themselves; for `euclidean` 1 / (distance + 1e-8).
+    /// The scores themselves; for a distance 1 / (distance + 1e-8).
     Similarity,
 }
 

@@ -1,7 +1,10 @@
 //! Convolution as aggregation over a fixed table of neighbors.
 
+use super::canvas::Canvas;
+use super::neighbors::Geometry;
+use super::{Neighbors, Rho, Weights, aggregate};
 use crate::error::ensure_shape;
-use crate::operator::aggregate;
+use crate::nn::linear;
 use crate::{Grid, Result};
 use candle_core::{Device, Tensor};
 
@@ -11,7 +14,7 @@ use candle_core::{Device, Tensor};
 ///
 /// # Errors
 /// Where the tensor cannot be made on `device`.
-pub fn stencil(grid: Grid, kernel_size: usize, device: &Device) -> Result<Tensor> {
+pub fn stencil(grid: Grid, kernel_size: usize, device: &Device) -> Result<Neighbors> {
     let before = kernel_size.saturating_sub(1) / 2;
     let zero = grid.tokens() as u32;
     let mut index = Vec::with_capacity(grid.tokens() * kernel_size * kernel_size);
@@ -26,7 +29,8 @@ pub fn stencil(grid: Grid, kernel_size: usize, device: &Device) -> Result<Tensor
             }
         }
     }
-    Ok(Tensor::from_vec(index, (1, grid.tokens(), kernel_size * kernel_size), device)?)
+    let index = Tensor::from_vec(index, (1, grid.tokens(), kernel_size * kernel_size), device)?;
+    Ok(Neighbors::trusted(index, grid.tokens()).on(Geometry::Tokens(Canvas::grid(grid, 0))))
 }
 
 /// A κ×κ convolution of stride 1 with PyTorch's "same" padding, on tokens.
@@ -48,17 +52,17 @@ pub fn convolution(x: &Tensor, grid: Grid, weight: &Tensor, bias: Option<&Tensor
     ensure_shape(fits, "convolution", "weight", weight, || "(O, C, κ, κ)".into())?;
     let (o, c, size, _) = weight.dims4()?;
     if size == 1 {
-        return crate::nn::linear(x, &weight.reshape((o, c))?, bias);
+        return linear(x, &weight.reshape((o, c))?, bias);
     }
-    let index = stencil(grid, size, x.device())?;
-    aggregate(x, &index, None, weight, bias)
+    let neighbors = stencil(grid, size, x.device())?;
+    aggregate(x, &neighbors, &Rho::One, &Weights::Standard(weight.clone()), bias)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::check;
+    use crate::testing as check;
     use crate::testing::kernels::variable;
     use candle_core::DType;
 

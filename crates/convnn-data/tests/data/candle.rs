@@ -7,7 +7,7 @@ use crate::parquet_fixture::{parquet, png};
 use crate::server::{Answer, Server};
 
 #[test]
-fn the_converted_data_set_is_the_one_of_candle_datasets() {
+fn conversion_keeps_images_and_labels() {
     let data = Dataset::sample();
     let converted = data.to_candle().unwrap();
     assert_eq!(converted.labels, 10);
@@ -20,10 +20,10 @@ fn the_converted_data_set_is_the_one_of_candle_datasets() {
     assert_eq!(labels, data.train.labels(Labels::Fine).unwrap());
 }
 
-/// Pins a fault of candle-datasets 0.11.1: its parquet path transposes every image. Once this fails, the fault is gone
-/// and the own parquet reader could go too.
+/// Pins a fault of candle-datasets 0.11.1: its parquet reader transposes every image. Once this fails, the fault is
+/// fixed, and our own parquet reader can go.
 ///
-/// candle-datasets takes the address of the hub from the environment, so it runs in a second process.
+/// candle-datasets reads the URL of the hub from the environment, so it runs in a second process.
 #[test]
 fn the_parquet_reader_of_candle_datasets_transposes_images() {
     const CHILD: &str = "CONVNN_DATA_TEST_CHILD";

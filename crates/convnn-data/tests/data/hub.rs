@@ -65,13 +65,13 @@ fn open(name: DatasetName, config: HubConfig) -> Result<Dataset> {
     Dataset::open(name, &Source::Hub(config))
 }
 
-/// Opens a training file that is whole and wrong; gives the message between the path of the file and the remedy.
+/// Opens a faulty training file; returns the message between the path of the file and the remedy.
 fn message(train: Vec<u8>) -> String {
     let client = Client::new();
     let error = client.open(&serve(Answer::File(train))).unwrap_err().to_string();
     let file = client.cached().display().to_string();
     let repository = client.cache.path().join("datasets--uoft-cs--cifar10");
-    let remedy = format!("remove '{}' to have it fetched again", repository.display());
+    let remedy = format!("delete '{}' to download it again", repository.display());
     let message = error.strip_prefix(&format!("{file}: ")).and_then(|rest| rest.strip_suffix(&remedy));
     message.unwrap_or_else(|| panic!("{error}")).to_owned()
 }
@@ -91,7 +91,7 @@ fn a_fresh_download_holds_the_images_and_labels_of_the_sample() {
 }
 
 #[test]
-fn the_second_opening_takes_the_cache_and_asks_nobody() {
+fn the_second_time_the_cache_is_used_without_requests() {
     let client = Client::new();
     let server = good_server();
     let config = client.config(&server);
@@ -125,15 +125,15 @@ fn cifar_100_has_coarse_and_fine_labels() {
 }
 
 #[test]
-fn offline_with_a_cold_cache_asks_nobody_and_says_so() {
+fn offline_with_a_cold_cache_fails_without_requests() {
     let (client, server) = (Client::new(), good_server());
     let config = HubConfig { offline: true, ..client.config(&server) };
     let error = open(DatasetName::Cifar10, config).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
-            "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet is not in the hub cache {} and the hub is \
-             switched off (HF_HUB_OFFLINE)",
+            "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet is not in the hub cache {} and \
+             downloads are disabled (HF_HUB_OFFLINE)",
             client.cache.path().display()
         )
     );
@@ -141,13 +141,13 @@ fn offline_with_a_cold_cache_asks_nobody_and_says_so() {
 }
 
 #[test]
-fn a_file_that_the_hub_does_not_have() {
+fn a_file_missing_from_the_hub() {
     let (client, server) = (Client::new(), Server::new(&[]));
     let error = client.open(&server).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
-            "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet could not be fetched from {}: Entry not found: \
+            "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet could not be downloaded from {}: Entry not found: \
              plain_text/train-00000-of-00001.parquet in uoft-cs/cifar10",
             server.endpoint()
         )
@@ -161,13 +161,13 @@ fn a_hub_that_cannot_be_reached() {
     let config = client.config(&server);
     drop(server);
     let message = open(DatasetName::Cifar10, config).unwrap_err().to_string();
-    assert!(message.contains("could not be fetched from http://127.0.0.1:"), "{message}");
-    assert!(message.contains("onnection refused"), "the innermost cause is told: {message}");
+    assert!(message.contains("could not be downloaded from http://127.0.0.1:"), "{message}");
+    assert!(message.contains("onnection refused"), "the innermost cause is reported: {message}");
     assert!(!message.contains('\n'), "{message}");
 }
 
 #[test]
-fn a_connection_that_is_cut_leaves_nothing_that_counts_as_the_file() {
+fn an_interrupted_download_leaves_no_file() {
     let client = Client::new();
     let error = client.open(&serve(Answer::Cut(train_file()))).unwrap_err();
     assert!(matches!(error, Error::Hub { .. }), "{error}");
@@ -175,9 +175,9 @@ fn a_connection_that_is_cut_leaves_nothing_that_counts_as_the_file() {
     assert_eq!(client.open(&good_server()).unwrap().train.len(), 5);
 }
 
-/// hf-hub 1.0 stores the body of an error page as the file; its checksum tells.
+/// hf-hub 1.0 stores the body of an error page as the file; its checksum reveals it.
 #[test]
-fn wrong_contents_are_noticed_and_do_not_stay_in_the_cache() {
+fn wrong_contents_are_detected_and_removed_from_the_cache() {
     for wrong in [Answer::ErrorPage(train_file()), Answer::Damaged(train_file())] {
         let client = Client::new();
         let server = serve(wrong);
@@ -187,14 +187,14 @@ fn wrong_contents_are_noticed_and_do_not_stay_in_the_cache() {
         };
         assert_eq!((file.as_path(), *algorithm), (&*client.cached(), "SHA-256"));
         let stored = server.requests().iter().filter(|request| request.contains("/storage")).count();
-        assert_eq!(stored, 2, "the file is fetched a second time before it is given up");
-        assert!(fs::symlink_metadata(client.cached()).is_err(), "not even a link stays");
+        assert_eq!(stored, 2, "the file is downloaded a second time");
+        assert!(fs::symlink_metadata(client.cached()).is_err(), "not even a link remains");
         assert_eq!(client.open(&good_server()).unwrap().train.len(), 5);
     }
 }
 
 #[test]
-fn a_file_that_was_damaged_in_the_cache_is_fetched_again() {
+fn a_damaged_file_in_the_cache_is_downloaded_again() {
     let (client, server) = (Client::new(), good_server());
     client.open(&server).unwrap();
     let damage = || {
@@ -208,7 +208,7 @@ fn a_file_that_was_damaged_in_the_cache_is_fetched_again() {
     let offline = HubConfig { offline: true, ..client.config(&server) };
     let message = open(DatasetName::Cifar10, offline).unwrap_err().to_string();
     assert!(message.contains(": SHA-256 "), "{message}");
-    assert!(message.contains("the file is damaged, remove '"), "{message}");
+    assert!(message.contains("the file is damaged, delete '"), "{message}");
 }
 
 #[test]
@@ -217,17 +217,17 @@ fn a_damaged_image_is_named_by_its_row() {
     let png = rows[3].0.as_mut().unwrap();
     png.truncate(png.len() / 2);
     let message = message(parquet(&["label"], &rows));
-    assert!(message.starts_with("the image of row 3 is damaged ("), "{message}");
+    assert!(message.starts_with("the image in row 3 is damaged ("), "{message}");
     assert!(message.ends_with("); "), "{message}");
 }
 
 #[test]
-fn an_image_of_another_size_is_refused() {
+fn an_image_of_the_wrong_size_is_refused() {
     for (width, height) in [(32, 31), (33, 32)] {
         let mut rows = train_rows();
-        rows[1].0 = Some(encode(&image::RgbImage::new(width, height)));
+        rows[1].0 = Some(encode(width, height, &vec![0; 3 * (width * height) as usize]));
         let message = message(parquet(&["label"], &rows));
-        assert!(message.starts_with("the image of row 1 is damaged ("), "{message}");
+        assert!(message.starts_with("the image in row 1 is damaged ("), "{message}");
     }
 }
 
@@ -266,7 +266,7 @@ fn the_search_reaches_the_hub_through_its_variables() {
     assert_eq!(search.open(DatasetName::Cifar10).unwrap().train.len(), 5);
     let cached = home.path().join(".cache/huggingface/hub").join(CACHED);
     assert!(cached.exists());
-    // Data that was found and is wrong is reported as it is, and not as missing.
+    // Damaged data is reported as such, not as missing.
     fs::write(Path::new(&cached), b"short").unwrap();
     let server = serve(Answer::Damaged(train_file()));
     let mut search = search.clone();

@@ -201,20 +201,23 @@ fn a_panic_of_a_thread_does_not_look_like_the_end_of_the_epoch() {
 }
 
 #[test]
-fn what_cannot_be_loaded_is_refused() {
+fn invalid_configurations_are_refused() {
     let error = |split: &Arc<Split>, config: LoaderConfig| {
         let loader = Loader::new(Arc::clone(split), config, streams(0));
         loader.err().unwrap().to_string()
     };
     let split = split();
-    assert_eq!(error(&split, config(0)), "batch size 0; expected at least 1");
+    for batch_size in [0, 699_051, usize::MAX] {
+        let expected = format!("batch size {batch_size}; expected 1 to 699050 for images of 32×32 pixels");
+        assert_eq!(error(&split, config(batch_size)), expected);
+    }
     for image_size in [0, 5000] {
         let config = LoaderConfig { image_size, ..config(1) };
         let expected = format!("image size {image_size}; expected 1 to 4096 pixels");
         assert_eq!(error(&split, config), expected);
     }
     let coarse = LoaderConfig { labels: Labels::Coarse, ..config(1) };
-    assert_eq!(error(&split, coarse), "coarse labels were asked for, but this data set has none; expected fine labels");
+    assert_eq!(error(&split, coarse), "coarse labels were asked for, but this data set has only fine labels");
     let empty = Arc::new(split.first(0));
     assert_eq!(error(&empty, config(1)), "no images to load: the split is empty");
     let past = loader(config(4)).epoch_from(0, 4).unwrap_err();

@@ -1,4 +1,4 @@
-//! Tests of convnn-data through its public functions.
+//! Tests of the public API.
 #![allow(clippy::unwrap_used)]
 
 #[cfg(all(feature = "candle-datasets", feature = "hub"))]
@@ -12,5 +12,5 @@ mod sample;
 #[cfg(feature = "hub")]
 mod server;
 
-/// The first test image of CIFAR-10, a cat, (3, 32, 32), as it stands in the official file.
+/// The first test image of CIFAR-10, a cat, (3, 32, 32), as in the official file.
 const CAT: &[u8] = include_bytes!("../golden/first_test_image.bin");

@@ -1,10 +1,8 @@
-//! Small parquet files as the hub has them: PNG images in a group, labels as 64-bit integers, all of it optional.
+//! Small parquet files in the schema of the hub: PNG images in a group, labels as 64-bit integers, all optional.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
-use convnn_data::SIDE;
-use image::{ImageFormat, RgbImage};
+use convnn_data::{IMAGE, SIDE};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -14,7 +12,7 @@ use parquet::schema::parser::parse_message_type;
 /// One row: the PNG file (absent for `None`) and its labels.
 pub type Row = (Option<Vec<u8>>, Vec<i64>);
 
-/// Writes rows, two in a row group, with the label columns of these names.
+/// Writes rows, two per row group, with label columns of these names.
 pub fn parquet(labels: &[&str], rows: &[Row]) -> Vec<u8> {
     let labels: String = labels.iter().map(|label| format!("optional int64 {label};")).collect();
     let schema = format!(
@@ -26,7 +24,7 @@ pub fn parquet(labels: &[&str], rows: &[Row]) -> Vec<u8> {
     for rows in rows.chunks(2) {
         let mut group = writer.next_row_group().unwrap();
         for field in [0, 1] {
-            // In the group there is the field (level 2); or the group alone (1).
+            // Definition level 2 is a field, 1 a group without it.
             let (mut values, mut levels) = (Vec::new(), Vec::new());
             for (i, (png, _)) in rows.iter().enumerate() {
                 levels.push(if png.is_some() { 2 } else { 1 });
@@ -53,15 +51,15 @@ pub fn parquet(labels: &[&str], rows: &[Row]) -> Vec<u8> {
 
 /// A PNG file of an image (3, 32, 32).
 pub fn png(image: &[u8]) -> Vec<u8> {
-    let pixel = |x: u32, y: u32| {
-        let place = y as usize * SIDE + x as usize;
-        image::Rgb([0, 1, 2].map(|channel| image[channel * SIDE * SIDE + place]))
-    };
-    encode(&RgbImage::from_fn(SIDE as u32, SIDE as u32, pixel))
+    let pixels: Vec<u8> = (0..IMAGE).map(|i| image[i % 3 * SIDE * SIDE + i / 3]).collect();
+    encode(SIDE as u32, SIDE as u32, &pixels)
 }
 
-pub fn encode(image: &RgbImage) -> Vec<u8> {
-    let mut png = Cursor::new(Vec::new());
-    image.write_to(&mut png, ImageFormat::Png).unwrap();
-    png.into_inner()
+/// A PNG file of RGB pixels, (height, width, 3).
+pub fn encode(width: u32, height: u32, pixels: &[u8]) -> Vec<u8> {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+    png
 }

@@ -19,9 +19,9 @@ fn the_classes_are_balanced() {
     assert_eq!(data.origin, "embedded sample");
 }
 
-/// The first images of the official files, by pixels that are printed in many tutorials.
+/// The first images of the official files, by pixels printed in many tutorials.
 #[test]
-fn the_images_are_the_official_ones_and_stand_upright() {
+fn the_images_are_official_and_upright() {
     let data = Dataset::sample();
     assert_eq!(data.test.image(0), crate::CAT);
     let pixel =
@@ -43,7 +43,7 @@ fn the_images_are_the_official_ones_and_stand_upright() {
 }
 
 #[test]
-fn no_image_comes_twice() {
+fn no_image_appears_twice() {
     let data = Dataset::sample();
     let images = data.train.images().chunks_exact(IMAGE);
     let images = images.chain(data.test.images().chunks_exact(IMAGE));
@@ -57,7 +57,7 @@ fn there_is_no_sample_of_cifar_100() {
     assert!(matches!(error, Error::NotInSample(DatasetName::Cifar100)));
     assert_eq!(
         error.to_string(),
-        "the embedded sample holds images of CIFAR-10 only, CIFAR-100 was asked for; give a data folder or take cifar10"
+        "the embedded sample has no images of CIFAR-100, only of CIFAR-10; use cifar10 or give a data folder"
     );
 }
 

@@ -1,5 +1,5 @@
-//! A hub on 127.0.0.1 that answers as huggingface.co answers for files kept outside the repository: the address of
-//! a file redirects to its storage and tells checksum, size and commit.
+//! A hub on 127.0.0.1 that responds like huggingface.co to requests for large files: the URL of a file redirects to its
+//! storage, with its checksum, size and commit in the headers.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,16 +9,16 @@ use std::thread::{self, JoinHandle};
 
 use sha2::{Digest, Sha256};
 
-/// What the server says about a file.
+/// How the server responds to requests for a file.
 #[derive(Clone)]
 pub enum Answer {
     /// The file.
     File(Vec<u8>),
-    /// The first half of the file, then the connection ends.
+    /// The first half of the file, then the connection closes.
     Cut(Vec<u8>),
-    /// An error page instead of the file, after a good answer about it.
+    /// An error page instead of the file, after a correct redirect.
     ErrorPage(Vec<u8>),
-    /// The file with a wrong byte.
+    /// The file with one wrong byte.
     Damaged(Vec<u8>),
 }
 
@@ -39,7 +39,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves files by their path in the address; every other path is not found.
+    /// Serves files by URL path; any other path is not found.
     pub fn new(files: &[(&str, Answer)]) -> Self {
         let files: BTreeMap<String, Answer> =
             files.iter().map(|(path, answer)| ((*path).to_owned(), answer.clone())).collect();
@@ -58,7 +58,7 @@ impl Server {
                 }
                 let answer = answer(&request, &files, address);
                 log.lock().unwrap().push(request);
-                // A client that hung up has lost nothing it wanted.
+                // The client may have hung up.
                 let _ = stream.write_all(&answer);
             }
         });
@@ -69,7 +69,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Everything that was asked: request line and headers.
+    /// All requests so far: request line and headers.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -113,7 +113,7 @@ fn answer(request: &str, files: &BTreeMap<String, Answer>, address: SocketAddr) 
         ];
         return respond("302 Found", &headers, b"");
     }
-    assert_eq!(method, "GET", "only the address of the file is asked without its contents");
+    assert_eq!(method, "GET", "only the redirect is requested without a body");
     match found {
         Answer::File(file) => respond("200 OK", &[], file),
         Answer::ErrorPage(_) => respond("403 Forbidden", &[], b"<html>Forbidden</html>"),

@@ -14,9 +14,9 @@ use std::time::Instant;
 pub struct Args {
     /// A run folder (its newest checkpoint is used), a checkpoint folder, or a weights folder
     path: PathBuf,
-    /// A folder with the official binary files, or `sample` [default: as in the run, or else CONVNN_DATA, the cache
-    /// folder of the user, or the Hugging Face hub]
-    #[arg(long, value_name = "DIR|sample")]
+    /// A folder with the official binary files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the cache
+    /// folder of the user, or the hub]
+    #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<PathBuf>,
     /// cifar10 or cifar100 [default: the one with as many classes as the model]
     #[arg(long, value_name = "NAME")]

@@ -32,9 +32,9 @@ pub struct Args {
     /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, or `sample` for the few images built into this program [default:
-    /// CONVNN_DATA, the cache folder of the user, or the Hugging Face hub]
-    #[arg(long, value_name = "DIR|sample")]
+    /// A folder with the official binary files, `sample` for the few images built into this program, or `hub` for the
+    /// Hugging Face hub (in builds with `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
+    #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
     /// cifar10 or cifar100
     #[arg(long, value_name = "NAME")]

@@ -11,28 +11,33 @@ pub const LAYERS: [&str; 6] =
 /// Builds the layer of a case, for [`check`](super::check).
 ///
 /// # Errors
-/// For another kind than those of [`LAYERS`], and for options that do not make a layer.
+/// For a kind that is not one of [`LAYERS`], and for options that do not make a layer.
 pub fn layer(case: &Case, parameters: &Parameters) -> Result<Subject> {
     let candidates = case.candidates()?;
+    // The sizes, which are arguments of the constructors, are in the config of the case too.
     macro_rules! layer {
-        ($layer:ident, $input:expr) => {{
-            let config = case.options(&[], |words| serde_json::from_value(Value::Object(words)))?;
-            let layer = $layer::new(&config, parameters.builder())?;
+        ($layer:ident($($size:literal),*), [$($side:expr),*]) => {{
+            let options = case.options(&[$($size),*], |options| serde_json::from_value(Value::Object(options)))?;
+            let layer = $layer::new($(case.size($size)?,)* &options, parameters.builder())?;
             let layer = match candidates {
                 Some(candidates) => layer.with_candidates(candidates),
                 None => layer,
             };
-            Subject::layer(move |x, pass| layer.forward(x, pass), $input)
+            Subject::layer(move |x, pass| layer.forward_t(x, pass), vec![$($side),*])
         }};
     }
     let channels = || case.size("in_channels").map(Some);
     Ok(match case.layer.as_str() {
-        "conv_nn_1d" => layer!(ConvNn1d, vec![None, channels()?, None]),
-        "conv_nn_2d" => layer!(ConvNn2d, vec![None, channels()?, None, None]),
-        "conv_nn_2d_attention" => layer!(ConvNn2dAttention, vec![None, channels()?, None, None]),
-        "branching_2d" => layer!(Branching2d, vec![None, channels()?, None, None]),
-        "branching_2d_attention" => layer!(Branching2dAttention, vec![None, channels()?, None, None]),
-        "conv_nn_attention" => layer!(ConvNnAttention, vec![None, None, Some(case.size("dim")?)]),
+        "conv_nn_1d" => layer!(ConvNn1d("in_channels", "out_channels"), [None, channels()?, None]),
+        "conv_nn_2d" => layer!(ConvNn2d("in_channels", "out_channels"), [None, channels()?, None, None]),
+        "conv_nn_2d_attention" => {
+            layer!(ConvNn2dAttention("in_channels", "out_channels"), [None, channels()?, None, None])
+        }
+        "branching_2d" => layer!(Branching2d("in_channels", "out_channels"), [None, channels()?, None, None]),
+        "branching_2d_attention" => {
+            layer!(Branching2dAttention("in_channels", "out_channels"), [None, channels()?, None, None])
+        }
+        "conv_nn_attention" => layer!(ConvNnAttention("dim"), [None, None, Some(case.size("dim")?)]),
         other => {
             let expected = LAYERS.join(", ");
             return Err(Error::new(format!("the metadata `layer` is `{other}`; expected one of {expected}")));

@@ -1,0 +1,260 @@
+//! The loops behind [`select`](super::select()): scores a block at a time, never the N×M matrix.
+#![allow(unsafe_code)]
+
+use super::super::similarity::Metric;
+use super::best::{Best, update};
+use super::{CandidateRows, Selection, distinct};
+use crate::kernel::float::Float;
+use crate::kernel::matrix::{Matrix, product_into};
+use crate::kernel::simd::{kernel, sum_of};
+use rayon::prelude::*;
+
+/// Queries of a task.
+const QUERIES: usize = 64;
+/// Candidates of a block: with the queries of a task, 256 KiB of f32 scores, which stay in the second-level cache.
+const CANDIDATES: usize = 1024;
+
+/// Selects for the queries (N, D) of one image from its pool (M, D) into `index` and `scores` (N, K).
+pub(super) fn select_image<T: Float, M: Metric>(
+    queries: &[T],
+    pool: &[T],
+    d: usize,
+    selection: &Selection,
+    index: &mut [u32],
+    scores: &mut [T],
+) {
+    let k = selection.neighbors;
+    let same = std::ptr::eq(queries, pool) && !matches!(selection.candidates, CandidateRows::Sample(_));
+    let candidates = Block::<T>::new::<M>(pool, d, &selection.candidates);
+    let unit = (M::UNIT_ROWS && !same).then(|| unit_rows(queries, d));
+    let compared = match &unit {
+        Some(unit) => unit,
+        None if M::UNIT_ROWS => &candidates.rows,
+        None => queries,
+    };
+    let zeros = match &selection.candidates {
+        CandidateRows::Padded(zeros) => &zeros[..],
+        _ => &[],
+    };
+    let tasks = index.par_chunks_mut(QUERIES * k).zip(scores.par_chunks_mut(QUERIES * k));
+    tasks.enumerate().for_each(|(task, (index, scores))| {
+        let (first, count) = (task * QUERIES, index.len() / k);
+        let own = selection.own.as_ref().map(|own| &own[first..][..count]);
+        let compared = &compared[first * d..][..count * d];
+        let mut best = Best::new(count, k - usize::from(own.is_some()));
+        candidates.scan::<M>(compared, own, &mut best);
+        for (row, (mut index, mut scores)) in index.chunks_mut(k).zip(scores.chunks_mut(k)).enumerate() {
+            let own = own.map(|own| own[row]);
+            if let Some(own) = own {
+                let query = &queries[(first + row) * d..][..d];
+                index[0] = own;
+                scores[0] = own_score::<T, M>(query, &pool[own as usize * d..][..d]);
+                (index, scores) = (&mut index[1..], &mut scores[1..]);
+            }
+            let zero = candidates.zero_score::<M>(&compared[row * d..][..d]);
+            let best = best.of_query(row, own, candidates.pool_rows());
+            merge(best, zero, zeros, candidates.pool, index, scores);
+        }
+    });
+}
+
+/// The candidates of one image, ready to be scored.
+struct Block<T> {
+    /// Rows of the pool; as a row number, the zero token.
+    pool: usize,
+    /// Pool row of each candidate, if candidates are a sample.
+    sample: Option<Vec<u32>>,
+    count: usize,
+    d: usize,
+    /// (M, D), unit rows for the cosine.
+    rows: Vec<T>,
+    /// (D, M), if scores are summed term by term.
+    columns: Option<Vec<T>>,
+    /// ‖c‖² of each candidate, if the product form needs it.
+    squares: Vec<T>,
+}
+
+impl<T: Float> Block<T> {
+    fn new<M: Metric>(pool: &[T], d: usize, candidates: &CandidateRows) -> Self {
+        let tokens = pool.len() / d.max(1);
+        let sample = match candidates {
+            CandidateRows::Sample(rows) => Some(distinct(rows, tokens)),
+            CandidateRows::All | CandidateRows::Padded(_) => None,
+        };
+        let gathered: Vec<T> = match &sample {
+            None => pool.to_vec(),
+            Some(rows) => {
+                let zero = vec![T::ZERO; d];
+                let row = |&p: &u32| if p as usize == tokens { &zero[..] } else { &pool[p as usize * d..][..d] };
+                rows.iter().flat_map(row).copied().collect()
+            }
+        };
+        let rows = if M::UNIT_ROWS { unit_rows(&gathered, d) } else { gathered };
+        let count = rows.len() / d.max(1);
+        let by_terms = d <= M::WIDEST_TERMS;
+        let columns = by_terms.then(|| {
+            let mut columns = vec![T::ZERO; rows.len()];
+            for (i, row) in rows.chunks_exact(d.max(1)).enumerate() {
+                row.iter().enumerate().for_each(|(c, &v)| columns[c * count + i] = v);
+            }
+            columns
+        });
+        let squares = if !by_terms && M::SQUARES { squares(&rows, d) } else { Vec::new() };
+        Self { pool: tokens, sample, count, d, rows, columns, squares }
+    }
+
+    /// Pool row of each candidate, then every row of the pool.
+    fn pool_rows(&self) -> impl Iterator<Item = u32> {
+        (0..self.count).map(|i| self.sample.as_ref().map_or(i as u32, |sample| sample[i])).chain(0..self.pool as u32)
+    }
+
+    /// Scores all candidates for the queries (N, D).
+    fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+        if best.k() == 0 {
+            return;
+        }
+        // Scores that are summed term by term are compared while they are in the first-level cache.
+        let step = if self.columns.is_some() { 4 } else { QUERIES };
+        let query_squares = if self.squares.is_empty() { Vec::new() } else { squares(queries, self.d) };
+        let mut scores = vec![T::ZERO; step * CANDIDATES.min(self.count)];
+        for first in (0..self.count).step_by(CANDIDATES) {
+            let count = CANDIDATES.min(self.count - first);
+            for (i, queries) in queries.chunks(step * self.d).enumerate() {
+                let scores = &mut scores[..queries.len() / self.d * count];
+                match &self.columns {
+                    Some(columns) => match self.d {
+                        2 => score_columns::<T, 2, M>(queries, columns, 2, first, count, scores),
+                        3 => score_columns::<T, 3, M>(queries, columns, 3, first, count, scores),
+                        d => score_columns::<T, 0, M>(queries, columns, d, first, count, scores),
+                    },
+                    None => self.score_products::<M>(queries, query_squares.get(i * step..), first, count, scores),
+                }
+                let sample = self.sample.as_ref().map(|sample| &sample[first..][..count]);
+                update::<T, M>(scores, count, first, sample, own, i * step, best);
+            }
+        }
+    }
+
+    /// Scores (N, `count`) of the candidates from `first` on, by a matrix product.
+    fn score_products<M: Metric>(
+        &self,
+        queries: &[T],
+        query_squares: Option<&[T]>,
+        first: usize,
+        count: usize,
+        scores: &mut [T],
+    ) {
+        let (d, n) = (self.d, queries.len() / self.d);
+        let block = Matrix::new(&self.rows[first * d..][..count * d], count, d).transposed();
+        assert_eq!(scores.len(), n * count);
+        // SAFETY: `scores` has `n` rows of `count` elements.
+        unsafe { product_into(Matrix::new(queries, n, d), block, None, scores.as_mut_ptr(), count) };
+        if let (true, Some(squares)) = (M::SQUARES, query_squares) {
+            of_products::<T, M>(scores, squares, &self.squares[first..][..count]);
+        }
+    }
+
+    /// The score of the zero token: exactly that of a row of zeros in the pool.
+    fn zero_score<M: Metric>(&self, query: &[T]) -> T {
+        match &self.columns {
+            Some(_) => score_of_zeros::<T, M>(query),
+            None if M::SQUARES => M::of_product(T::ZERO, squares(query, self.d)[0], T::ZERO),
+            None => M::of_product(T::ZERO, T::ZERO, T::ZERO),
+        }
+    }
+}
+
+kernel! {
+    /// Scores (N, `count`) of candidates stored as columns, from `first` on, term by term; `D` 0 stands for any width.
+    fn score_columns<const FMA: bool, T, const D: usize; M: Metric>(
+        queries: &[T], columns: &[T], d: usize, first: usize, count: usize, scores: &mut [T],
+    ) {
+        let d = if D > 0 { D } else { d };
+        let all = columns.len() / d;
+        for (query, scores) in queries.chunks_exact(d).zip(scores.chunks_exact_mut(count)) {
+            if D > 0 {
+                let columns: [&[T]; D] = std::array::from_fn(|c| &columns[c * all + first..][..count]);
+                for (j, score) in scores.iter_mut().enumerate() {
+                    let mut sum = T::ZERO;
+                    for (&q, column) in query.iter().zip(&columns) {
+                        sum = M::term::<FMA, T>(sum, q, column[j]);
+                    }
+                    *score = sum;
+                }
+            } else {
+                scores.fill(T::ZERO);
+                for (c, &q) in query.iter().enumerate() {
+                    for (score, &v) in scores.iter_mut().zip(&columns[c * all + first..][..count]) {
+                        *score = M::term::<FMA, T>(*score, q, v);
+                    }
+                }
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Products become scores.
+    fn of_products<const FMA: bool, T; M: Metric>(scores: &mut [T], queries: &[T], candidates: &[T]) {
+        for (row, &q) in scores.chunks_exact_mut(candidates.len()).zip(queries) {
+            for (score, &c) in row.iter_mut().zip(candidates) {
+                *score = M::of_product(*score, q, c);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// The score of a token with itself, or with what stands in its place.
+    fn own_score<const FMA: bool, T; M: Metric>(query: &[T], own: &[T]) -> T {
+        M::clamp(M::pair(query, own, M::of_query(query)))
+    }
+}
+
+kernel! {
+    /// The score of a row of zeros, term by term.
+    fn score_of_zeros<const FMA: bool, T; M: Metric>(query: &[T]) -> T {
+        query.iter().fold(T::ZERO, #[inline(always)] |score, &q| M::term::<FMA, T>(score, q, T::ZERO))
+    }
+}
+
+kernel! {
+    /// Rows scaled to length 1, lengths no smaller than 1e-12.
+    fn unit_rows<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
+        let smallest = T::narrow(1e-12);
+        let mut unit = rows.to_vec();
+        for row in unit.chunks_exact_mut(d.max(1)) {
+            let norm = sum_of([row], #[inline(always)] |[v]| v * v).sqrt();
+            let scale = T::ONE / if norm > smallest { norm } else { smallest };
+            row.iter_mut().for_each(|v| *v *= scale);
+        }
+        unit
+    }
+}
+
+kernel! {
+    /// ‖row‖² of each row.
+    fn squares<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
+        rows.chunks_exact(d).map(|row| sum_of([row], #[inline(always)] |[v]| v * v)).collect()
+    }
+}
+
+/// Merges the best rows of the pool with zero tokens of one score: higher first, among equals the earlier place.
+fn merge<T: Float>(
+    (best_scores, rows): (&[T], &[u32]),
+    zero: T,
+    zeros: &[u32],
+    zero_row: usize,
+    index: &mut [u32],
+    scores: &mut [T],
+) {
+    // A NaN is farther than everything, like the rows that fill up.
+    let zero = if zero >= T::NEG_INFINITY { zero } else { T::NEG_INFINITY };
+    let (mut i, mut z) = (0, 0);
+    for (index, score) in index.iter_mut().zip(scores) {
+        let pool_first = z == zeros.len()
+            || (i < rows.len() && (best_scores[i] > zero || (best_scores[i] == zero && rows[i] < zeros[z])));
+        (*index, *score) = if pool_first { (rows[i], best_scores[i]) } else { (zero_row as u32, zero) };
+        if pool_first { i += 1 } else { z += 1 }
+    }
+}

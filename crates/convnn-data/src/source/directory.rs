@@ -1,0 +1,215 @@
+//! The official binary files, each checked.
+//!
+//! A record is the label (CIFAR-10) or the coarse and the fine label (CIFAR-100), one byte each, followed by 3,072
+//! bytes: the red, green and blue planes of 32×32 pixels, row by row from the top left, that is (3, 32, 32) row-major.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::checksum::{self, Note};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::name::{DatasetName, Labels};
+use crate::split::{IMAGE, Split};
+
+/// A folder with the official binary files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directory {
+    /// The folder with the files, or its parent, which holds `cifar-10-batches-bin` or `cifar-100-binary`.
+    pub path: PathBuf,
+    /// Folder for notes about passed checksums; with `None` they are computed every time.
+    pub notes: Option<PathBuf>,
+}
+
+impl<P: Into<PathBuf>> From<P> for Directory {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), notes: None }
+    }
+}
+
+/// Reads a data set from its official files, and checks sizes, labels and MD5 sums.
+pub(crate) fn open(name: DatasetName, directory: &Directory) -> Result<Dataset> {
+    let files = published_files(name);
+    let folder = locate(name, &directory.path, files)?;
+    let (train, test) = read(name, &folder, files, directory.notes.as_deref())?;
+    let origin = format!("folder {}", folder.display());
+    Ok(Dataset::new(name, train, test, origin))
+}
+
+/// Checks size, labels and MD5 sum of every official file, without relying on notes.
+///
+/// Returns every file with its result, in the official order.
+///
+/// # Errors
+/// If `path` is not a folder with all the files.
+pub fn verify(name: DatasetName, path: &Path) -> Result<Vec<(PathBuf, Result<()>)>> {
+    let files = published_files(name);
+    let folder = locate(name, path, files)?;
+    let verdict = |file: &File| {
+        let path = folder.join(file.name);
+        let verdict = read_checked(name, &path, file, None).map(|_| ());
+        (path, verdict)
+    };
+    Ok(files.iter().map(verdict).collect())
+}
+
+/// One official file.
+struct File<'a> {
+    name: &'a str,
+    part: Part,
+    records: usize,
+    md5: &'a str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Train,
+    Test,
+}
+
+/// The files, with the MD5 sums published by the authors of the data sets.
+fn published_files(name: DatasetName) -> &'static [File<'static>] {
+    const fn file(name: &'static str, part: Part, records: usize, md5: &'static str) -> File<'static> {
+        File { name, part, records, md5 }
+    }
+    use Part::{Test, Train};
+    const CIFAR10: [File<'static>; 6] = [
+        file("data_batch_1.bin", Train, 10_000, "5dd7e06a14cb22eb9f671a540d1b7c25"),
+        file("data_batch_2.bin", Train, 10_000, "5ea93a67294ea407fff1d09f752e9692"),
+        file("data_batch_3.bin", Train, 10_000, "942cd6a4bcdd0dd3c604fbe906cb4421"),
+        file("data_batch_4.bin", Train, 10_000, "ae636b3ba5c66a11e91e8cb52e771fcb"),
+        file("data_batch_5.bin", Train, 10_000, "53f37980c15c3d472c316c40844f3f0d"),
+        file("test_batch.bin", Test, 10_000, "803d5f7f4d78ea53de84dbe85f74fb6d"),
+    ];
+    const CIFAR100: [File<'static>; 2] = [
+        file("train.bin", Train, 50_000, "6172c7755cfe09b2fe270c85cebc1b15"),
+        file("test.bin", Test, 10_000, "4499cfba6c016c1be1438163640a0898"),
+    ];
+    match name {
+        DatasetName::Cifar10 => &CIFAR10,
+        DatasetName::Cifar100 => &CIFAR100,
+    }
+}
+
+/// The label bytes at the start of a record, in order.
+fn record_labels(name: DatasetName) -> &'static [Labels] {
+    match name {
+        DatasetName::Cifar10 => &[Labels::Fine],
+        DatasetName::Cifar100 => &[Labels::Coarse, Labels::Fine],
+    }
+}
+
+/// The folder with all the files: `path` itself, or the archive's folder inside it.
+fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
+    let inner = path.join(name.folder());
+    let command = || name.download_command(if path.ends_with(name.folder()) { path } else { &inner });
+    if !path.try_exists().map_err(Error::io(path))? {
+        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: command() });
+    }
+    let holds_some = |folder: &Path| files.iter().any(|file| folder.join(file.name).exists());
+    let Some(folder) = [path, &inner].into_iter().find(|folder| holds_some(folder)) else {
+        return Err(Error::FolderForeign {
+            folder: path.to_owned(),
+            dataset: name,
+            first: files.first().map(|file| file.name.to_owned()).unwrap_or_default(),
+            command: command(),
+        });
+    };
+    let missing: Vec<String> =
+        files.iter().filter(|file| !folder.join(file.name).exists()).map(|file| file.name.to_owned()).collect();
+    if !missing.is_empty() {
+        return Err(Error::FilesMissing {
+            folder: folder.to_owned(),
+            dataset: name,
+            missing,
+            expected: files.len(),
+            command: name.download_command(folder),
+        });
+    }
+    Ok(folder.to_owned())
+}
+
+/// Reads all files of `folder` into a training and a test split.
+fn read(name: DatasetName, folder: &Path, files: &[File], notes: Option<&Path>) -> Result<(Split, Split)> {
+    let part = |part: Part| {
+        let files = files.iter().filter(|file| file.part == part);
+        let records: usize = files.clone().map(|file| file.records).sum();
+        let mut images = Vec::with_capacity(records * IMAGE);
+        let mut labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        for file in files {
+            let bytes = read_checked(name, &folder.join(file.name), file, notes)?;
+            for record in bytes.chunks_exact(record_size(name)) {
+                let (record_labels, image) = record.split_at(labels.len());
+                images.extend_from_slice(image);
+                for (labels, &label) in labels.iter_mut().zip(record_labels) {
+                    labels.push(label);
+                }
+            }
+        }
+        // The fine label is the last of a record.
+        let fine = labels.pop().unwrap_or_default();
+        Split::new(images, fine, labels.pop())
+    };
+    Ok((part(Part::Train)?, part(Part::Test)?))
+}
+
+fn record_size(name: DatasetName) -> usize {
+    record_labels(name).len() + IMAGE
+}
+
+/// The bytes of a file after checking its size, labels and MD5 sum.
+///
+/// Labels are checked first because their error says more.
+fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path>) -> Result<Vec<u8>> {
+    let command = || name.download_command(path.parent().unwrap_or(path));
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    let expected = (file.records * record_size(name)) as u64;
+    let check_size = |found: u64| {
+        let wrong = found != expected;
+        wrong.then(|| Error::FileSize { file: path.to_owned(), found, expected, command: command() })
+    };
+    if let Some(error) = check_size(metadata.len()) {
+        return Err(error);
+    }
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    // The file may have changed since its size was read.
+    if let Some(error) = check_size(bytes.len() as u64) {
+        return Err(error);
+    }
+    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
+        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
+            let classes = name.class_names(kind).map_or(0, <[_]>::len);
+            if usize::from(found) >= classes {
+                return Err(Error::Label {
+                    file: path.to_owned(),
+                    record,
+                    kind,
+                    found: found.into(),
+                    last: classes - 1,
+                    remedy: format!("download it again with `{}`", command()),
+                });
+            }
+        }
+    }
+    let note = notes.and_then(|notes| Note::new(notes, path, &metadata, file.md5));
+    if note.as_ref().is_some_and(Note::exists) {
+        return Ok(bytes);
+    }
+    let found = checksum::md5(&bytes);
+    if found != file.md5 {
+        return Err(Error::Checksum {
+            file: path.to_owned(),
+            algorithm: "MD5",
+            found: found.into(),
+            expected: file.md5.into(),
+            remedy: format!("download it again with `{}`", command()),
+        });
+    }
+    if let Some(note) = note {
+        note.write();
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
