@@ -86,6 +86,9 @@ pub enum Error {
         /// The type and device asked for.
         expected: String,
     },
+    /// The saved state of an optimizer does not fit its parameters.
+    #[error("optimizer state: {0}")]
+    OptimizerState(String),
     /// An error of Candle's.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
