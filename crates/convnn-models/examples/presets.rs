@@ -1,7 +1,8 @@
 //! Lists every preset with its size and cost, and runs the small ones on a random image.
 
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Parameters, Pass, Streams};
+use candle_nn::Module;
+use convnn_core::{Parameters, Streams};
 use convnn_models::{Model, presets};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,8 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let model = Model::new(&config, parameters.builder())?;
         let side = config.image_size();
         let image = Tensor::randn(0f32, 1., (1, 3, side, side), &Device::Cpu)?;
-        let logits = model.forward(&image, &Pass::evaluation())?;
-        println!("{:28} chooses class {}", preset.name, logits.argmax(1)?.to_vec1::<u32>()?[0]);
+        let logits = model.forward(&image)?;
+        println!("{:28} predicts class {}", preset.name, logits.argmax(1)?.to_vec1::<u32>()?[0]);
     }
     Ok(())
 }

@@ -1,38 +1,26 @@
-//! What can go wrong with a configuration or a folder of weights.
+//! Errors, and the checks that raise them.
 
+use candle_nn::VarBuilder;
 use std::path::PathBuf;
 
-/// The result of everything in this crate that reads a configuration or a file.
+/// Result of reading a configuration, a file of weights, or of building a model.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of configuration, of a weights folder, or of a layer.
+/// An error in a configuration, a folder of weights, or a layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A value of the configuration is out of its range or does not fit the rest.
+    /// An option of the model is out of range or does not fit the others.
     #[error("`{key}` is {found}; expected {expected}")]
     Value {
-        /// Table and name, such as `layer.branch_ratio`.
+        /// Table and name, such as `model.classes`.
         key: &'static str,
         /// The value found.
         found: String,
         /// What would be accepted.
         expected: String,
     },
-    /// More neighbors are asked for than a layer has candidates.
-    #[error(
-        "`layer.neighbors` is {neighbors}, but {layer} has only {candidates} candidates; \
-         lower `layer.neighbors`, or widen `layer.candidates`, `layer.padding` or `model.image`"
-    )]
-    NeighborsExceedCandidates {
-        /// Path of the first layer that has too few.
-        layer: String,
-        /// K.
-        neighbors: usize,
-        /// M, the token itself counted.
-        candidates: usize,
-    },
-    /// A configuration in words that are no configuration.
+    /// JSON that is not a valid configuration.
     #[error("{0}")]
     Words(serde_json::Error),
     /// A file cannot be read or written.
@@ -40,10 +28,10 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file of weights or its configuration is damaged.
+    /// A file of weights or its configuration cannot be understood.
     #[error("{}: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -51,17 +39,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tensors of a file are not those of the model.
-    #[error("{origin}: {}", names(missing, left_over))]
+    /// A file has other tensors than the model.
+    #[error("{origin}: {}", names(missing, unexpected))]
     Names {
         /// Where the tensors come from.
         origin: String,
-        /// Names that the model has and the file lacks.
+        /// Names in the model but not in the file.
         missing: Vec<String>,
-        /// Names that the file has and the model lacks.
-        left_over: Vec<String>,
+        /// Names in the file but not in the model.
+        unexpected: Vec<String>,
     },
-    /// A tensor has another shape, or is not of a floating-point type.
+    /// A tensor has another shape than the model's, or is not floating-point.
     #[error("{origin}: `{name}` is {found}; expected {expected}")]
     Tensor {
         /// Where the tensor comes from.
@@ -70,12 +58,24 @@ pub enum Error {
         name: String,
         /// What was found.
         found: String,
-        /// What the model has.
+        /// What the model expects.
         expected: String,
     },
-    /// An error of a layer or of Candle.
+    /// An error in a layer or in Candle.
     #[error(transparent)]
     Core(#[from] convnn_core::Error),
+}
+
+impl Error {
+    /// The configuration key that the error is about, such as `layer.neighbors`.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::Value { key, .. } => Some((*key).to_owned()),
+            Self::Core(convnn_core::Error::Option { option, .. }) => Some(format!("layer.{option}")),
+            Self::Core(convnn_core::Error::NeighborsExceedCandidates { .. }) => Some("layer.neighbors".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 impl From<candle_core::Error> for Error {
@@ -84,8 +84,8 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// At most five names of each kind: a checkpoint of another model would otherwise fill the screen.
-fn names(missing: &[String], left_over: &[String]) -> String {
+/// Lists at most five names of each kind: a checkpoint of another model would fill the screen.
+fn names(missing: &[String], unexpected: &[String]) -> String {
     let list = |kind: &str, names: &[String]| {
         let shown = names.iter().take(5).map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         match names.len() {
@@ -94,6 +94,45 @@ fn names(missing: &[String], left_over: &[String]) -> String {
             n => Some(format!("{n} {kind}: {shown}, …")),
         }
     };
-    let parts = [list("missing", missing), list("left over", left_over)];
+    let parts = [list("missing", missing), list("unexpected", unexpected)];
     parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Fails with [`Error::Value`] unless `holds`.
+pub(crate) fn ensure(holds: bool, key: &'static str, found: impl ToString, expected: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Value { key, found: found.to_string(), expected: expected.to_owned() }) }
+}
+
+pub(crate) fn at_least_one(key: &'static str, n: usize) -> Result<()> {
+    ensure(n >= 1, key, n, "at least 1")
+}
+
+pub(crate) fn dropout(key: &'static str, p: f64) -> Result<()> {
+    ensure((0.0..1.0).contains(&p), key, p, "a probability from 0 to below 1")
+}
+
+pub(crate) fn gain(key: &'static str, x: f64) -> Result<()> {
+    ensure(x > 0.0 && x.is_finite(), key, x, "a number above 0")
+}
+
+/// The name of a layer in messages: its path, or its kind if it is the whole model.
+pub(crate) fn layer_name(vb: &VarBuilder, kind: &str) -> String {
+    let path = vb.prefix();
+    if path.is_empty() { kind.to_owned() } else { path }
+}
+
+/// Fails with [`convnn_core::Error::Option`] unless `holds`.
+pub(crate) fn ensure_option(
+    holds: bool,
+    vb: &VarBuilder,
+    kind: &str,
+    option: &'static str,
+    found: impl ToString,
+    expected: impl Into<String>,
+) -> convnn_core::Result<()> {
+    if holds {
+        return Ok(());
+    }
+    let (layer, found, expected) = (layer_name(vb, kind), found.to_string(), expected.into());
+    Err(convnn_core::Error::Option { layer, option, found, expected })
 }

@@ -1,27 +1,25 @@
 #![doc = include_str!("../README.md")]
 
-pub mod config;
+mod card;
 mod error;
-mod exact;
+pub mod files;
 mod flops;
-mod layer;
-mod mixer;
-pub mod mixers;
-mod model;
-mod model_card;
-pub mod nn;
+pub mod golden;
+mod kinds;
+pub mod layer;
+pub mod mixer;
+pub mod model;
 mod presets;
 mod shapes;
-mod vgg;
-mod vit;
+pub mod vgg;
+pub mod vit;
 pub mod weights;
 
-pub use config::{LayerConfig, MixerConfig, ModelConfig};
+pub use card::ModelCard;
 pub use error::{Error, Result};
-pub use layer::{Conv2d, Layer};
-pub use mixer::Mixer;
-pub use model::{Model, Network};
-pub use model_card::ModelCard;
+pub use layer::LayerConfig;
+pub use mixer::MixerConfig;
+pub use model::{Model, ModelConfig, Network};
 pub use presets::{Decay, Preset, Training, preset, presets};
-pub use vgg::Vgg;
-pub use vit::{Block, Vit};
+pub use vgg::{Vgg, VggConfig};
+pub use vit::{Vit, VitConfig};

@@ -1,61 +1,278 @@
-//! A model of either architecture.
+//! Models: a network and its configuration, whatever the architecture.
+//!
+//! The configuration of a model is two tables, `[model]` and `[layer]`:
+//!
+//! ```toml
+//! [model]
+//! architecture = "vgg"
+//! features = [16, "M", 32, "M", 64, 64, "M", 128, 128, "M", 128, 128, "M"]
+//! head = "linear"
+//!
+//! [layer]
+//! kind = "branching_2d"
+//! branch_ratio = 0.5
+//! ```
+//!
+//! Every key has a default, so a table lists only what it changes; a serialised configuration lists everything.
 
-use crate::config::ModelConfig;
-use crate::vgg::Vgg;
-use crate::vit::Vit;
+use crate::layer::LayerConfig;
+use crate::mixer::MixerConfig;
+use crate::vgg::VggConfig;
+use crate::vit::VitConfig;
+use crate::{Result, shapes};
 use candle_core::Tensor;
-use candle_nn::VarBuilder;
+use candle_nn::{Module, VarBuilder};
 use convnn_core::{Error, Pass};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// The table `[model]` of an architecture. It also has the fields `classes` and `image`.
+pub(crate) trait Architecture {
+    /// The table `[layer]`.
+    type Layer;
+
+    /// The name in prose.
+    const TITLE: &'static str;
+
+    /// Builds the network, checking the configuration.
+    fn build(&self, layer: &Self::Layer, vb: VarBuilder) -> Result<Arc<dyn Network>>;
+
+    /// Floating-point operations for one image; see [`ModelConfig::flops`].
+    fn flops(&self, layer: &Self::Layer) -> Result<u64>;
+
+    /// Constants that the network computes itself but PyTorch stores with the parameters, under the names it uses.
+    fn buffers(&self) -> Result<Vec<(&'static str, Tensor)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A network from images to logits.
+///
+/// `Any` is a supertrait, so a network can be cast back to its type: `(network as &dyn Any).downcast_ref::<Vgg>()`.
+pub trait Network: Any + Debug + Send + Sync {
+    /// Maps images (B, 3, H, W) to logits (B, classes).
+    fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor>;
+
+    /// The network with a ConvNN layer in place of each layer that has an equal one.
+    fn to_conv_nn(&self) -> convnn_core::Result<Arc<dyn Network>>;
+}
+
+/// Defines [`ModelConfig`]: one variant per architecture, with the types of its tables `[model]` and `[layer]`.
+macro_rules! architectures {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident { model: $model:ty, layer: $layer:ty },)+) => {
+        /// The configuration of a model: the architecture, and the layer under test.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum ModelConfig {
+            $($(#[$doc])* $variant {
+                /// The table `[model]`.
+                model: $model,
+                /// The table `[layer]`.
+                layer: $layer,
+            },)+
+        }
+
+        /// The table `[model]`, which tells what `[layer]` may be.
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "architecture")]
+        enum ModelTable {
+            $(#[serde(rename = $name)] $variant($model),)+
+        }
+
+        impl ModelConfig {
+            /// Every architecture.
+            pub const ARCHITECTURES: &'static [&'static str] = &[$($name),+];
+
+            /// The name of the architecture in prose.
+            pub const fn title(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => <$model as Architecture>::TITLE,)+
+                }
+            }
+
+            /// Number of classes.
+            pub const fn classes(&self) -> usize {
+                match self {
+                    $(Self::$variant { model, .. } => model.classes,)+
+                }
+            }
+
+            /// Changes the number of classes, and so the last layer.
+            pub const fn set_classes(&mut self, classes: usize) {
+                match self {
+                    $(Self::$variant { model, .. } => model.classes = classes,)+
+                }
+            }
+
+            /// Height and width of the images.
+            pub const fn image_size(&self) -> usize {
+                match self {
+                    $(Self::$variant { model, .. } => model.image,)+
+                }
+            }
+
+            /// The kind of the layer under test, such as `branching_2d`.
+            pub const fn layer_kind(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { layer, .. } => layer.kind(),)+
+                }
+            }
+
+            /// Floating-point operations of the forward pass of one image, counted from the configuration.
+            ///
+            /// A multiply-add is 2 operations. All products of matrices count: linear layers, convolutions,
+            /// aggregations, similarities and attention. In a Vision Transformer, what the published counter counts
+            /// besides counts here too, 1 operation per element: residuals, the addition of positions, the modulation
+            /// of neighbors, and scaling, masking and rotation in the baselines. Biases, norms, activations, pooling,
+            /// softmax and the search for the K largest scores do not count. Work that the models skip does: the
+            /// repeated pool of a VGG, and the last MLP of a Vision Transformer for all tokens but the class token.
+            ///
+            /// The published figures lack 1-D and "same" convolutions; with those added they agree.
+            ///
+            /// Fails as [`Self::check`] does.
+            pub fn flops(&self) -> Result<u64> {
+                match self {
+                    $(Self::$variant { model, layer } => model.flops(layer),)+
+                }
+            }
+
+            fn build(&self, vb: VarBuilder) -> Result<Arc<dyn Network>> {
+                match self {
+                    $(Self::$variant { model, layer } => model.build(layer, vb),)+
+                }
+            }
+
+            /// Constants that the model computes itself but PyTorch stores with the parameters.
+            pub(crate) fn buffers(&self) -> Result<Vec<(&'static str, Tensor)>> {
+                match self {
+                    $(Self::$variant { model, .. } => model.buffers(),)+
+                }
+            }
+
+            fn to_tables(&self) -> serde_json::Result<Tables> {
+                Ok(match self {
+                    $(Self::$variant { model, layer } => Tables {
+                        model: ModelTable::$variant(model.clone()),
+                        layer: serde_json::to_value(layer)?,
+                    },)+
+                })
+            }
+
+            fn from_tables(Tables { model, layer }: Tables) -> serde_json::Result<Self> {
+                Ok(match model {
+                    $(ModelTable::$variant(model) => Self::$variant { model, layer: serde_json::from_value(layer)? },)+
+                })
+            }
+        }
+    };
+}
+
+architectures! {
+    /// VGG with a 2-D layer in place of each convolution.
+    "vgg" => Vgg { model: VggConfig, layer: LayerConfig },
+    /// A Vision Transformer with a token mixer in place of each attention.
+    "vit" => Vit { model: VitConfig, layer: MixerConfig },
+}
+
+impl ModelConfig {
+    /// Checks the whole configuration, including that every layer has as many candidates as it has neighbors.
+    ///
+    /// This builds the model with parameters that take no memory.
+    pub fn check(&self) -> Result<()> {
+        self.shapes().map(drop)
+    }
+
+    /// Name and shape of every parameter and running statistic, sorted by name.
+    ///
+    /// Fails as [`Self::check`] does.
+    pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
+        Ok(shapes::record(|vb| self.build(vb))?.1)
+    }
+
+    /// Number of trainable values.
+    ///
+    /// Fails as [`Self::check`] does.
+    pub fn parameter_count(&self) -> Result<usize> {
+        let trained = self.shapes()?.into_iter().filter(|(name, _)| !convnn_core::is_running_statistic(name));
+        Ok(trained.map(|(_, shape)| shape.iter().product::<usize>()).sum())
+    }
+}
+
+impl ModelConfig {
+    /// The table `[model]` of an architecture with its defaults, as JSON.
+    pub(crate) fn model_defaults(architecture: &str) -> serde_json::Result<serde_json::Value> {
+        let table: ModelTable = serde_json::from_value(serde_json::json!({ "architecture": architecture }))?;
+        serde_json::to_value(table)
+    }
+}
+
+/// Both tables as they are written. Which layers `[layer]` may hold depends on `[model]`, so it is read second.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tables {
+    model: ModelTable,
+    layer: serde_json::Value,
+}
+
+impl Serialize for ModelConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.to_tables().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ModelConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Self::from_tables(Tables::deserialize(deserializer)?).map_err(|e| D::Error::custom(format!("[layer]: {e}")))
+    }
+}
 
 /// An image classifier.
+///
+/// As a [`Module`] it is in evaluation; training uses [`Self::forward_t`].
 #[derive(Clone, Debug)]
 pub struct Model {
-    network: Network,
+    network: Arc<dyn Network>,
     image: usize,
 }
 
-/// The network behind a [`Model`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Network {
-    /// VGG.
-    Vgg(Vgg),
-    /// Vision Transformer.
-    Vit(Vit),
-}
-
 impl Model {
-    /// The model that `config` describes, with parameters from `builder`.
-    ///
-    /// # Errors
-    /// The first thing that [`ModelConfig::check`] or a layer finds wrong, or where `builder` holds other shapes.
-    pub fn new(config: &ModelConfig, builder: VarBuilder) -> crate::Result<Self> {
-        config.check()?;
-        let network = match config {
-            ModelConfig::Vgg { model, layer } => Network::Vgg(Vgg::new(model, layer, builder)?),
-            ModelConfig::Vit { model, layer } => Network::Vit(Vit::new(model, layer, builder)?),
-        };
-        Ok(Self { network, image: config.image_size() })
+    /// Builds the model that `config` describes, taking parameters from `vb`.
+    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        Ok(Self { network: config.build(vb)?, image: config.image_size() })
     }
 
-    /// The network, to look at its layers or to put others in their place.
-    pub const fn network_mut(&mut self) -> &mut Network {
-        &mut self.network
+    /// The network.
+    pub fn network(&self) -> &dyn Network {
+        &*self.network
     }
 
-    /// Images (B, 3, S, S) → logits (B, classes).
-    ///
-    /// # Errors
-    /// Where the images have another shape.
-    pub fn forward(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor> {
+    /// Images (B, 3, S, S) to logits (B, classes).
+    pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor> {
         let side = self.image;
         if images.rank() != 4 || images.dims()[1..] != [3, side, side] {
             let (found, expected) = (images.dims().to_vec(), format!("(B, 3, {side}, {side})"));
             return Err(Error::Shape { op: "model", tensor: "images", found, expected });
         }
-        match &self.network {
-            Network::Vgg(vgg) => vgg.forward(images, pass),
-            Network::Vit(vit) => vit.forward(images, pass),
-        }
+        self.network.forward_t(images, pass)
+    }
+
+    /// The model with a ConvNN layer in place of each convolution and each multi-head or KVT attention.
+    ///
+    /// Both models compute the same function (in evaluation: attention loses its dropout) over the same tensors, so
+    /// gradients reach the same parameters. Layers of other kinds stay. Fails if the kernel of a convolution is even.
+    pub fn to_conv_nn(&self) -> convnn_core::Result<Self> {
+        Ok(Self { network: self.network.to_conv_nn()?, image: self.image })
+    }
+}
+
+impl Module for Model {
+    /// Images (B, 3, S, S) to logits (B, classes), in evaluation.
+    fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.forward_t(images, &Pass::evaluation())?)
     }
 }

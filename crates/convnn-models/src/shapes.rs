@@ -1,41 +1,24 @@
-//! Names and shapes of a model's parameters, without their memory.
+//! Names and shapes of parameters, without memory for their values.
 
-use crate::{Model, ModelConfig, Result};
 use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::VarBuilder;
 use candle_nn::init::Init;
-use candle_nn::var_builder::{SimpleBackend, VarBuilder};
-use convnn_core::is_running_statistic;
+use candle_nn::var_builder::SimpleBackend;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-impl ModelConfig {
-    /// Name and shape of every parameter and running statistic, in the order of the names.
-    ///
-    /// The model is built over parameters that are one number each, seen under every index, so that even a VGG-19
-    /// costs next to nothing, and names and shapes are those that the layers themselves ask for.
-    ///
-    /// # Errors
-    /// The first thing that [`Self::check`] or a layer finds wrong.
-    pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
-        let recorder = Recorder::default();
-        let builder = VarBuilder::from_backend(Box::new(recorder.clone()), DType::F32, Device::Cpu);
-        Model::new(self, builder)?;
-        let shapes = recorder.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(shapes.clone())
-    }
+type Shapes = BTreeMap<String, Vec<usize>>;
 
-    /// Number of values that gradients train.
-    ///
-    /// # Errors
-    /// As [`Self::shapes`].
-    pub fn parameter_count(&self) -> Result<usize> {
-        let trained = self.shapes()?.into_iter().filter(|(name, _)| !is_running_statistic(name));
-        Ok(trained.map(|(_, shape)| shape.iter().product::<usize>()).sum())
-    }
+/// Builds something over parameters that are one number each, repeated by strides of 0, and records their shapes.
+pub(crate) fn record<T>(build: impl FnOnce(VarBuilder) -> crate::Result<T>) -> crate::Result<(T, Shapes)> {
+    let recorder = Recorder::default();
+    let built = build(VarBuilder::from_backend(Box::new(recorder.clone()), DType::F32, Device::Cpu))?;
+    let shapes = std::mem::take(&mut *recorder.0.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((built, shapes))
 }
 
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
+struct Recorder(Arc<Mutex<Shapes>>);
 
 impl SimpleBackend for Recorder {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {

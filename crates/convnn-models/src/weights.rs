@@ -1,16 +1,13 @@
-//! A trained model on disk: the folder `model.safetensors`, `config.json`, `README.md` of the model hubs.
+//! Trained models on disk: a folder with `model.safetensors`, `config.json` and `README.md`, as on model hubs.
 //!
-//! Tensors are f32, with PyTorch's names, shapes and layouts, so that either side reads what the other wrote. Files are
-//! written aside, synced and renamed, so that a folder never holds half a file.
+//! Tensors are f32 with PyTorch's names, shapes and layouts, so either side reads what the other wrote.
 
-use crate::vit::sine_cosine;
+use crate::files::write_durably;
 use crate::{Error, ModelCard, ModelConfig, Result};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, check};
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Tensor>;
@@ -22,40 +19,35 @@ pub const CONFIG_FILE: &str = "config.json";
 /// The file of the model card.
 pub const CARD_FILE: &str = "README.md";
 
-/// PyTorch's buffer of fixed positions, which a model computes for itself.
-const POSITIONS: &str = "positional_encoding.pe";
-
-/// Writes `parameters`, the configuration they belong to and a model card into `folder`, which is made where missing.
+/// Writes `parameters`, their configuration and a model card into `folder`, creating it if necessary.
 ///
-/// # Errors
-/// [`Error::Names`] or [`Error::Tensor`] where the parameters are not those of `config`; [`Error::Io`] where a file
-/// cannot be written, in which case what was there before stays.
+/// Fails without writing anything if the parameters are not those of `config` ([`Error::Names`], [`Error::Tensor`]).
+/// Each file is replaced as a whole: see [`write_durably`].
 pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: &ModelCard) -> Result<()> {
     let tensors = parameters.all().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
     let mut tensors = accept("the parameters given", config, tensors)?;
-    if let Some(positions) = positions(config)? {
-        tensors.insert(POSITIONS.to_owned(), positions.contiguous()?);
-    }
-    std::fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.to_owned(), source })?;
+    tensors.extend(config.buffers()?.into_iter().map(|(name, buffer)| (name.to_owned(), buffer)));
+    std::fs::create_dir_all(folder).map_err(io(folder))?;
     let config_text = serde_json::to_string_pretty(config).map_err(Error::Words)? + "\n";
     let card_text = card.text(config)?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let path = folder.join(MODEL_FILE);
-    let bytes = safetensors::serialize(&tensors, Some(metadata))
-        .map_err(|e| Error::Io { path: path.clone(), source: std::io::Error::other(e) })?;
-    write_aside(&path, &bytes)?;
-    write_aside(&folder.join(CONFIG_FILE), config_text.as_bytes())?;
-    write_aside(&folder.join(CARD_FILE), card_text.as_bytes())
+    let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other).map_err(io(&path))?;
+    for (name, bytes) in
+        [(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())]
+    {
+        let path = folder.join(name);
+        write_durably(&path, bytes).map_err(io(&path))?;
+    }
+    Ok(())
 }
 
-/// Reads the configuration and the tensors of `folder`, every name and shape checked.
+/// Reads the configuration and the tensors of `folder`.
 ///
-/// # Errors
-/// [`Error::Io`] where a file cannot be read, [`Error::Damaged`] where it is no such file, [`Error::Names`] or
-/// [`Error::Tensor`] where the tensors are not those of the configuration, or what [`ModelConfig::check`] finds.
+/// Fails if the configuration is not valid or the tensors do not fit it; see [`accept`].
 pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
     let path = folder.join(CONFIG_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
     let config: ModelConfig =
         serde_json::from_str(&text).map_err(|e| Error::Damaged { path, reason: e.to_string() })?;
     let path = folder.join(MODEL_FILE);
@@ -63,20 +55,16 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
     Ok((config, tensors))
 }
 
-/// Every tensor of the safetensors file `path`, unchecked.
-///
-/// # Errors
-/// [`Error::Io`] where it cannot be read, [`Error::Damaged`] where it is no safetensors file.
+/// Reads every tensor of the safetensors file `path`.
 pub fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let bytes = std::fs::read(path).map_err(io(path))?;
     candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .map_err(|e| Error::Damaged { path: path.to_owned(), reason: format!("no safetensors file ({e})") })
+        .map_err(|e| Error::Damaged { path: path.to_owned(), reason: format!("not a safetensors file ({e})") })
 }
 
-/// Puts the values of `tensors` into `parameters`.
+/// Copies the values of `tensors` into `parameters`.
 ///
-/// # Errors
-/// [`Error::Names`] where the names differ, [`Error::Tensor`] where a shape does; the parameters are then unchanged.
+/// Fails without changing anything if names ([`Error::Names`]) or shapes ([`Error::Tensor`]) differ.
 pub fn load_into(parameters: &Parameters, tensors: &Tensors) -> Result<()> {
     let vars = parameters.all();
     let origin = "the tensors given";
@@ -91,13 +79,11 @@ pub fn load_into(parameters: &Parameters, tensors: &Tensors) -> Result<()> {
     Ok(())
 }
 
-/// Holds `tensors`, which come from `origin`, against the names and shapes of `config`, and gives them as f32.
+/// Checks `tensors`, read from `origin`, against the names and shapes of `config`, and converts them to f32.
 ///
-/// PyTorch's buffers that are no parameters here are left out: counters of batches, and the fixed positions where they
-/// are those that the model computes.
-///
-/// # Errors
-/// [`Error::Names`] with all that is missing or left over; [`Error::Tensor`] for another shape or type.
+/// Drops what PyTorch stores and the model does not: batch counters, and constants that the model computes, if equal.
+/// Fails with every missing and unexpected name ([`Error::Names`]), or with the first tensor that has another shape or
+/// is not floating-point ([`Error::Tensor`]).
 pub fn accept(
     origin: &str,
     config: &ModelConfig,
@@ -106,15 +92,16 @@ pub fn accept(
     let expected = config.shapes()?;
     let mut tensors: Tensors =
         tensors.into_iter().filter(|(name, _)| !name.ends_with(".num_batches_tracked")).collect();
-    if let (Some(found), Some(positions)) = (tensors.get(POSITIONS), positions(config)?) {
-        check_tensor(origin, POSITIONS, positions.dims(), found)?;
-        let differs = |_| {
-            let (found, expected) =
-                ("not the fixed encoding".to_owned(), "sines and cosines of the position".to_owned());
-            Error::Tensor { origin: origin.to_owned(), name: POSITIONS.to_owned(), found, expected }
+    for (name, buffer) in config.buffers()? {
+        let Some(found) = tensors.remove(name) else { continue };
+        check_tensor(origin, name, buffer.dims(), &found)?;
+        let differs = |_| Error::Tensor {
+            origin: origin.to_owned(),
+            name: name.to_owned(),
+            found: "another constant".to_owned(),
+            expected: "the values that the model computes".to_owned(),
         };
-        check::compare(POSITIONS, found, &positions, 1e-4).map_err(differs)?;
-        tensors.remove(POSITIONS);
+        check::compare(name, &found, &buffer, 1e-4).map_err(differs)?;
     }
     check_names(origin, &expected, tensors.keys())?;
     for (name, tensor) in &mut tensors {
@@ -124,10 +111,8 @@ pub fn accept(
     Ok(tensors)
 }
 
-/// The buffer of positions of a Vision Transformer.
-fn positions(config: &ModelConfig) -> Result<Option<Tensor>> {
-    let ModelConfig::Vit { model, .. } = config else { return Ok(None) };
-    Ok(Some(sine_cosine(model.tokens(), model.dim, &Device::Cpu)?.to_dtype(DType::F32)?))
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::Io { path: path.to_owned(), source }
 }
 
 fn check_names<'a>(
@@ -135,13 +120,13 @@ fn check_names<'a>(
     expected: &BTreeMap<String, Vec<usize>>,
     found: impl Iterator<Item = &'a String>,
 ) -> Result<()> {
-    let found: std::collections::BTreeSet<&String> = found.collect();
+    let found: BTreeSet<&String> = found.collect();
     let missing: Vec<String> = expected.keys().filter(|name| !found.contains(name)).cloned().collect();
-    let left_over: Vec<String> = found.into_iter().filter(|name| !expected.contains_key(*name)).cloned().collect();
-    if missing.is_empty() && left_over.is_empty() {
+    let unexpected: Vec<String> = found.into_iter().filter(|name| !expected.contains_key(*name)).cloned().collect();
+    if missing.is_empty() && unexpected.is_empty() {
         return Ok(());
     }
-    Err(Error::Names { origin: origin.to_owned(), missing, left_over })
+    Err(Error::Names { origin: origin.to_owned(), missing, unexpected })
 }
 
 fn check_tensor(origin: &str, name: &str, shape: &[usize], found: &Tensor) -> Result<()> {
@@ -155,23 +140,4 @@ fn check_tensor(origin: &str, name: &str, shape: &[usize], found: &Tensor) -> Re
         return wrong(format!("of type {}", found.dtype().as_str()), "f32".to_owned());
     }
     Ok(())
-}
-
-/// Writes `bytes` beside `path`, syncs them and gives the file its name.
-fn write_aside(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.part", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let written = File::create(&aside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&aside, path)?;
-        // The name itself is safe once the folder is synced; systems that cannot sync a folder need no such step.
-        path.parent().map_or(Ok(()), |folder| File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(())))
-    });
-    written.map_err(|source| {
-        // The first error is the one to report.
-        let _ = std::fs::remove_file(&aside);
-        Error::Io { path: path.to_owned(), source }
-    })
 }

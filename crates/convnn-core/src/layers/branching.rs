@@ -311,7 +311,8 @@ impl<B: Branch> Branching<B> {
         Ok(self.pointwise.reshape((o, o))?)
     }
 
-    fn output_grid(&self, grid: Grid) -> Grid {
+    /// Size of the output map for an input of size `grid`.
+    pub fn output_grid(&self, grid: Grid) -> Grid {
         match B::shuffle(&self.config.branch) {
             _ if self.branch.is_none() => grid,
             (Shuffle::None | Shuffle::Both, _) => grid,

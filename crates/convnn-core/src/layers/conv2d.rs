@@ -56,6 +56,16 @@ impl Conv2d {
         Ok(Self { weight, bias })
     }
 
+    /// (O, C, κ, κ)
+    pub const fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
+    /// (O), if the layer has one.
+    pub const fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
     /// The layer on tokens: (B, H·W, C) on `grid` to (B, H·W, O).
     ///
     /// # Errors

@@ -1,13 +1,15 @@
-//! Tables, defaults, and one line for each thing that can be wrong.
+//! Tables, defaults, and one line for each error.
 
-use convnn_models::{ModelConfig, Result, preset, presets};
+use crate::path;
+use convnn_models::{LayerConfig, MixerConfig, ModelConfig, Result, preset, presets};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 fn parse(model: Value, layer: Value) -> std::result::Result<ModelConfig, serde_json::Error> {
     serde_json::from_value(json!({ "model": model, "layer": layer }))
 }
 
-/// The line that a wrong configuration gives.
+/// The error of a configuration.
 #[track_caller]
 fn line(model: Value, layer: Value) -> String {
     parse(model, layer).unwrap().check().unwrap_err().to_string()
@@ -64,7 +66,7 @@ fn a_table_may_name_only_what_it_changes() {
 }
 
 #[test]
-fn unknown_words_are_named() {
+fn unknown_keys_and_values_are_named() {
     let message = |model, layer| parse(model, layer).unwrap_err().to_string();
     let layer = json!({ "kind": "conv2d" });
     assert!(message(vgg("clases", json!(10)), layer.clone()).contains("unknown field `clases`"));
@@ -78,19 +80,31 @@ fn unknown_words_are_named() {
 }
 
 #[test]
-fn layers_can_be_exchanged_by_kind() {
-    let mut config = (preset("vgg11_compact").unwrap().config)();
-    for &kind in config.layer_kinds() {
-        config.set_layer_kind(kind).unwrap();
-        assert_eq!(config.layer_kind(), kind);
-        config.check().unwrap();
+fn every_kind_has_a_default() {
+    for (architecture, kinds) in [("vgg", LayerConfig::KINDS), ("vit", MixerConfig::KINDS)] {
+        for kind in kinds {
+            let config = parse(json!({ "architecture": architecture }), json!({ "kind": kind })).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.layer_kind(), *kind);
+        }
     }
-    let error = config.set_layer_kind("kvt_attention").unwrap_err().to_string();
-    assert!(error.starts_with("`layer.kind` is `kvt_attention`; expected one of conv2d, "), "{error}");
-    let mut config = (preset("vit_compact").unwrap().config)();
-    for &kind in config.layer_kinds() {
-        config.set_layer_kind(kind).unwrap();
-        assert_eq!(config.layer_kind(), kind);
+    assert_eq!(ModelConfig::ARCHITECTURES, ["vgg", "vit"]);
+}
+
+/// The presets as the first version wrote them to `config.json`.
+#[test]
+fn configurations_of_earlier_versions_load() {
+    let text = std::fs::read_to_string(path("fixtures/configs_0.1.json")).unwrap();
+    let configs: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+    assert!(configs.len() >= 26);
+    for (name, tables) in configs {
+        let config: ModelConfig = serde_json::from_value(tables).unwrap();
+        let mut expected = (preset(&name).unwrap().config)();
+        // Earlier versions had the standard definition alone.
+        if let ModelConfig::Vit { layer: MixerConfig::LocalAttention(layer), .. } = &mut expected {
+            layer.published = false;
+        }
+        assert_eq!(config, expected, "{name}");
     }
 }
 
@@ -106,42 +120,50 @@ fn values_out_of_range_are_named() {
     );
     assert_eq!(
         line(vgg("features", json!(["M"])), conv()),
-        "`model.features` is without a layer; expected at least one number of channels"
+        "`model.features` is a list without layers; expected at least one number of channels"
     );
     assert_eq!(line(vgg("features", json!([4, 0])), conv()), "`model.features` is 0; expected at least 1");
     assert_eq!(line(vgg("head_gain", json!(0.0)), conv()), "`model.head_gain` is 0; expected a number above 0");
     let small = line(vgg("image", json!(16)), conv());
-    assert!(small.starts_with("`model.image` is 16; expected a larger side: the map at features.28 is 1×1"), "{small}");
-    let layer =
-        |key: &str, value: Value| line(vgg("classes", json!(10)), json!({ "kind": "branching_2d", key: value }));
-    assert_eq!(layer("branch_ratio", json!(1.5)), "`layer.branch_ratio` is 1.5; expected a number from 0 to 1");
+    assert!(
+        small.starts_with("`model.image` is 16; expected a larger image: the map at features.28 is 1×1"),
+        "{small}"
+    );
+    let all = |kind: &str, options: Value| {
+        let mut layer = json!({ "kind": kind });
+        layer.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        line(vgg("classes", json!(10)), layer)
+    };
+    let layer = |key: &str, value: Value| all("branching_2d", json!({ key: value }));
+    assert_eq!(layer("branch_ratio", json!(1.5)), "features.0: `branch_ratio` is 1.5; expected a number from 0 to 1");
     assert_eq!(
         layer("branch_ratio", json!(0.01)),
-        "`layer.branch_ratio` is 0.01; expected 0, or at least 0.015625: features.0 has 64 channels"
+        "features.0: `branch_ratio` is 0.01; expected 0, or at least 0.015625 for 64 channels"
     );
-    assert_eq!(layer("kernel_size", json!(0)), "`layer.kernel_size` is 0; expected at least 1");
-    assert_eq!(layer("neighbors", json!(0)), "`layer.neighbors` is 0; expected at least 1");
-    assert_eq!(layer("shuffle_scale", json!(0)), "`layer.shuffle_scale` is 0; expected at least 1");
+    assert_eq!(layer("kernel_size", json!(0)), "features.0: `kernel_size` is 0; expected at least 1");
+    assert_eq!(layer("neighbors", json!(0)), "features.0.branch1: `neighbors` is 0; expected at least 1");
+    assert_eq!(layer("shuffle_scale", json!(0)), "features.0.branch1: `shuffle_scale` is 0; expected at least 1");
     assert_eq!(
         layer("compare", json!({ "blend": -0.5 })),
-        "`layer.compare.blend` is -0.5; expected a number from 0 to 1"
+        "features.0.branch1: `compare.blend` is -0.5; expected a number from 0 to 1"
     );
+    let none = layer("candidates", json!({ "random": { "n": 0 } }));
+    assert!(none.starts_with("features.0.branch1: `neighbors` is 9, but there are only 1 candidates"), "{none}");
+    let none = layer("candidates", json!({ "spatial": { "n": 0 } }));
+    let expected =
+        "`candidates` is spatial with n = 0, margin = 0 on a side of 32; expected n of at least 1 and a margin";
+    assert!(none.starts_with(&format!("features.0.branch1: {expected}")), "{none}");
+    assert!(layer("shuffle", json!("after")).starts_with("features.0: `shuffle` is after; expected none or both"));
+    assert_eq!(all("conv2d", json!({ "kernel_size": 0 })), "features.0: `kernel_size` is 0; expected at least 1");
     assert_eq!(
-        layer("candidates", json!({ "random": { "n": 0 } })),
-        "`layer.candidates.random.n` is 0; expected at least 1"
+        all("conv_nn_2d", json!({ "shuffle": "both", "shuffle_scale": 3 })),
+        "features.0: `shuffle_scale` is 3 for a map of 32x32; expected a divisor of both sides"
     );
-    assert!(layer("shuffle", json!("after")).starts_with("`layer.shuffle` is after; expected `none` or `both`"));
-    let attention = json!({ "kind": "conv_nn_2d_attention", "compare": "position" });
-    let wrong = line(vgg("classes", json!(10)), attention);
-    assert_eq!(wrong, "`layer.compare` is position; expected `features`: the layer has projections");
-    let shuffle = json!({ "kind": "conv_nn_2d", "shuffle": "both", "shuffle_scale": 3 });
-    let wrong = line(vgg("classes", json!(10)), shuffle);
-    assert!(wrong.starts_with("`layer.shuffle_scale` is 3; expected a divisor of both sides"), "{wrong}");
-    let margin = json!({ "kind": "conv_nn_2d", "neighbors": 2, "candidates": { "spatial": { "n": 4, "margin": 1 } } });
-    let wrong = line(vgg("classes", json!(10)), margin);
+    let margin = all("conv_nn_2d", json!({ "candidates": { "spatial": { "n": 1, "margin": 1 } }, "neighbors": 1 }));
     assert_eq!(
-        wrong,
-        "`layer.candidates.spatial.margin` is 1; expected less than half of 2, the side of the map at features.22"
+        margin,
+        "features.22: `candidates` is spatial with n = 1, margin = 1 on a side of 2; \
+         expected n of at least 1 and a margin that leaves positions"
     );
 }
 
@@ -151,60 +173,89 @@ fn vit_values_out_of_range_are_named() {
     assert_eq!(line(vit("patch", json!(0)), mixer()), "`model.patch` is 0; expected at least 1");
     assert_eq!(
         line(vit("patch", json!(15)), mixer()),
-        "`model.patch` is 15; expected a divisor of the image's side, 224"
+        "`model.patch` is 15; expected a divisor of 224, the side of the images"
     );
     assert_eq!(line(vit("dim", json!(7)), mixer()), "`model.dim` is 7; expected an even number of at least 2");
     assert_eq!(line(vit("layers", json!(0)), mixer()), "`model.layers` is 0; expected at least 1");
     assert_eq!(line(vit("mlp", json!(0)), mixer()), "`model.mlp` is 0; expected at least 1");
-    let layer =
-        |kind: &str, key: &str, value: Value| line(vit("classes", json!(10)), json!({ "kind": kind, key: value }));
+    // The part of the line after the path of the first mixer.
+    let layer = |kind: &str, key: &str, value: Value| {
+        let line = line(vit("classes", json!(10)), json!({ "kind": kind, key: value }));
+        line.strip_prefix("transformer_encoder.0.attention").unwrap().to_owned()
+    };
     for kind in ["multi_head_attention", "conv_nn_attention", "kvt_attention", "sparse_attention"] {
-        let wrong = layer(kind, "heads", json!(5));
-        assert_eq!(wrong, "`layer.heads` is 5; expected a divisor of the width, 192");
+        assert_eq!(layer(kind, "heads", json!(5)), ": `heads` is 5; expected a divisor of the width, 192");
         let wrong = layer(kind, "dropout", json!(-0.1));
-        assert_eq!(wrong, "`layer.dropout` is -0.1; expected a probability from 0 to below 1");
+        assert_eq!(wrong, ": `dropout` is -0.1; expected a number from 0 to below 1");
     }
-    assert_eq!(layer("sparse_attention", "window", json!(0)), "`layer.window` is 0; expected at least 1");
-    assert_eq!(layer("local_attention", "window", json!(0)), "`layer.window` is 0; expected at least 1");
-    assert!(
-        layer("local_attention", "dim_head", json!(3)).starts_with("`layer.dim_head` is 3; expected an even number")
-    );
-    assert!(
-        layer("conv_nn_attention", "positions", json!(true))
-            .starts_with("`layer.kernel` is depthwise; expected `standard` or `depthwise_separable`")
-    );
+    for kind in ["conv_nn_attention", "kvt_attention"] {
+        assert_eq!(layer(kind, "neighbors", json!(0)), ": `neighbors` is 0; expected at least 1");
+    }
+    for kind in ["sparse_attention", "local_attention"] {
+        assert_eq!(layer(kind, "window", json!(0)), ": `window` is 0; expected at least 1");
+    }
+    assert!(layer("local_attention", "dim_head", json!(3)).starts_with(": `dim_head` is 3; expected an even number"));
     assert_eq!(
-        layer("branching_tokens", "heads", json!(5)),
-        "`layer.heads` is 5; expected a divisor of the features of the ConvNN branch, 96"
+        layer("conv_nn_attention", "positions", json!(true)),
+        ": `kernel` is depthwise; expected standard or depthwise_separable with `positions`, which change the width"
     );
-    assert!(
-        layer("branching_tokens", "branch_ratio", json!(0.001))
-            .starts_with("`layer.branch_ratio` is 0.001; expected 0, or")
-    );
+    let branching = |key: &str, value: Value| layer("branching_tokens", key, value);
+    assert_eq!(branching("heads", json!(5)), ".convnn: `heads` is 5; expected a divisor of the width, 96");
+    assert_eq!(branching("kernel_size", json!(0)), ": `kernel_size` is 0; expected at least 1");
+    assert_eq!(branching("branch_ratio", json!(-0.5)), ": `branch_ratio` is -0.5; expected a number from 0 to 1");
+    let wrong = branching("branch_ratio", json!(0.001));
+    assert!(wrong.starts_with(": `branch_ratio` is 0.001; expected 0, or at least 0.0052"), "{wrong}");
     assert_eq!(
         layer("conv_nn_attention", "candidates", json!({ "spatial": { "n": 9, "margin": 99 } })),
-        "`layer.candidates.spatial.margin` is 99; expected less than half of 197, the side of the token sequence"
+        ": `candidates` is spatial with n = 9, margin = 99 on a side of 197; \
+         expected n of at least 1 and a margin that leaves positions"
     );
 }
 
 #[test]
 fn more_neighbors_than_candidates_name_layer_and_numbers() {
-    let wrong = line(vgg("classes", json!(10)), json!({ "kind": "branching_2d", "neighbors": 17 }));
-    assert!(wrong.starts_with("`layer.neighbors` is 17, but features.22 has only 16 candidates;"), "{wrong}");
-    let sampled = json!({ "kind": "conv_nn_2d", "candidates": { "random": { "n": 8 } } });
-    let wrong = line(vgg("classes", json!(10)), sampled);
-    assert!(wrong.starts_with("`layer.neighbors` is 9, but features.0 has only 8 candidates;"), "{wrong}");
-    let spatial = json!({ "kind": "conv_nn_2d", "candidates": { "spatial": { "n": 2, "margin": 0 } } });
-    let wrong = line(vgg("classes", json!(10)), spatial);
-    assert!(wrong.starts_with("`layer.neighbors` is 9, but features.0 has only 4 candidates;"), "{wrong}");
-    // On a 2×2 map three of four rows of the lattice are one and the same.
-    let spatial = json!({ "kind": "conv_nn_2d", "candidates": { "spatial": { "n": 4, "margin": 0 } } });
-    let wrong = line(vgg("classes", json!(10)), spatial);
-    assert!(wrong.starts_with("`layer.neighbors` is 9, but features.22 has only 8 candidates;"), "{wrong}");
+    let vgg = |layer| line(vgg("classes", json!(10)), layer);
+    let wrong = vgg(json!({ "kind": "branching_2d", "neighbors": 17 }));
+    assert!(wrong.starts_with("features.22.branch1: `neighbors` is 17, but there are only 16 candidates;"), "{wrong}");
+    let wrong = vgg(json!({ "kind": "conv_nn_2d", "neighbors": 10, "candidates": { "random": { "n": 8 } } }));
+    assert!(wrong.starts_with("features.0: `neighbors` is 10, but there are only 9 candidates;"), "{wrong}");
+    let wrong = vgg(json!({ "kind": "conv_nn_2d", "candidates": { "spatial": { "n": 2 } } }));
+    assert!(wrong.starts_with("features.0: `neighbors` is 9, but there are only 5 candidates;"), "{wrong}");
     for kind in ["conv_nn_attention", "kvt_attention", "branching_tokens"] {
         let wrong = line(vit("classes", json!(10)), json!({ "kind": kind, "neighbors": 198 }));
-        let start = "`layer.neighbors` is 198, but transformer_encoder.0.attention has only 197 candidates;";
-        assert!(wrong.starts_with(start), "{wrong}");
+        let path = "transformer_encoder.0.attention";
+        let path = if kind == "branching_tokens" { format!("{path}.convnn") } else { path.to_owned() };
+        let start = format!("{path}: `neighbors` is 198, but there are only 197 candidates;");
+        assert!(wrong.starts_with(&start), "{wrong}");
+    }
+}
+
+#[test]
+fn errors_name_the_key() {
+    let key = |layer| parse(json!({ "architecture": "vgg" }), layer).unwrap().check().unwrap_err().key();
+    assert_eq!(key(json!({ "kind": "branching_2d", "branch_ratio": 2 })).as_deref(), Some("layer.branch_ratio"));
+    assert_eq!(key(json!({ "kind": "branching_2d", "neighbors": 17 })).as_deref(), Some("layer.neighbors"));
+    let config = parse(vgg("hidden", json!(0)), json!({ "kind": "conv2d" })).unwrap();
+    assert_eq!(config.check().unwrap_err().key().as_deref(), Some("model.hidden"));
+}
+
+/// The published runs use n = 4 and K = 9 down to maps of 2×2, where the lattice is finer than the map.
+#[test]
+fn a_lattice_finer_than_the_map_is_every_token() {
+    let layer = json!({ "kind": "conv_nn_2d", "candidates": { "spatial": { "n": 4 } } });
+    parse(json!({ "architecture": "vgg" }), layer).unwrap().check().unwrap();
+}
+
+/// The token itself comes first, so K − 1 others are enough.
+#[test]
+fn one_random_candidate_less_than_neighbors_is_enough() {
+    for (architecture, kind) in [("vgg", "conv_nn_2d"), ("vgg", "conv_nn_2d_attention"), ("vit", "conv_nn_attention")] {
+        let check = |n: usize| {
+            let layer = json!({ "kind": kind, "neighbors": 9, "candidates": { "random": { "n": n } } });
+            parse(json!({ "architecture": architecture }), layer).unwrap().check()
+        };
+        check(8).unwrap();
+        check(7).unwrap_err();
     }
 }
 

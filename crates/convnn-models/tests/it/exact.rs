@@ -1,12 +1,15 @@
 //! Attention and convolution layers against their ConvNN form: outputs and gradients.
 
-use crate::{normal, parameters};
+use crate::{mixer, normal, parameters};
 use candle_core::{DType, Tensor, Var};
-use convnn_core::{Parameters, Pass, Result, backward, check};
-use convnn_models::config::{ConvolutionConfig, KvtAttentionConfig, MultiHeadAttentionConfig, VggConfig, VitConfig};
-use convnn_models::{Layer, LayerConfig, Mixer, MixerConfig, Model, ModelConfig};
+use convnn_core::{ConvNn2d, ConvNnAttention, Grid, Parameters, Pass, Result, backward, check};
+use convnn_models::layer::{Conv2dConfig, Layer2d, Slot};
+use convnn_models::mixer::{KvtAttentionConfig, MultiHeadAttentionConfig};
+use convnn_models::{LayerConfig, MixerConfig, Model, ModelConfig, VggConfig, VitConfig};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use std::any::Any;
+use std::sync::Arc;
 
 const TOLERANCE: f64 = 1e-5;
 
@@ -44,13 +47,26 @@ fn same(
 
 fn mixer_equals_its_conv_nn_form(config: &MixerConfig, batch: usize, tokens: usize, dim: usize, seed: u64) {
     let parameters = parameters(DType::F32);
-    let mixer = Mixer::new(dim, config, parameters.builder()).unwrap();
+    let mixer = mixer(config, tokens, dim, &parameters);
     randomise(&parameters, seed);
-    let form = mixer.to_conv_nn(tokens).unwrap();
-    assert!(matches!(form, Mixer::ConvNnAttention(_)));
+    let form = mixer.to_conv_nn(tokens).unwrap().unwrap();
+    assert!((&*form as &dyn Any).is::<ConvNnAttention>());
     let x = Var::from_tensor(&normal(&format!("{seed}/x"), &[batch, tokens, dim], DType::F32)).unwrap();
     let pass = Pass::evaluation();
-    same(&x, &parameters, |x| form.forward(x, &pass), |x| mixer.forward(x, &pass));
+    same(&x, &parameters, |x| form.forward_t(x, &pass), |x| mixer.forward_t(x, &pass));
+}
+
+/// A layer of kind `conv2d`.
+fn convolution(
+    kernel_size: usize,
+    in_channels: usize,
+    out_channels: usize,
+    grid: Grid,
+    parameters: &Parameters,
+) -> Arc<dyn Layer2d> {
+    let config = LayerConfig::from(Conv2dConfig { kernel_size });
+    let slot = Slot { index: 0, in_channels, out_channels, grid };
+    config.options().build(&slot, parameters.builder()).unwrap()
 }
 
 proptest! {
@@ -58,7 +74,7 @@ proptest! {
 
     #[test]
     fn attention(batch in 1usize..4, tokens in 1usize..24, heads in 1usize..5, width in 1usize..9, seed: u64) {
-        let config = MixerConfig::MultiHeadAttention(MultiHeadAttentionConfig { heads, dropout: 0.1 });
+        let config = MultiHeadAttentionConfig { heads, dropout: 0.1 }.into();
         mixer_equals_its_conv_nn_form(&config, batch, tokens, heads * width, seed);
     }
 
@@ -67,22 +83,24 @@ proptest! {
         batch in 1usize..4, tokens in 1usize..24, heads in 1usize..5, width in 1usize..9, share in 0.0..1.0, seed: u64,
     ) {
         let neighbors = 1 + (share * tokens as f64) as usize;
-        let config = MixerConfig::KvtAttention(KvtAttentionConfig { heads, neighbors, dropout: 0.1 });
+        let config = KvtAttentionConfig { heads, neighbors, dropout: 0.1 }.into();
         mixer_equals_its_conv_nn_form(&config, batch, tokens, heads * width, seed);
     }
 
     #[test]
     fn convolutions(half in 0usize..3, side in 1usize..8, inputs in 1usize..5, outputs in 1usize..5, seed: u64) {
-        let config = LayerConfig::Conv2d(ConvolutionConfig { kernel_size: 2 * half + 1 });
-        let parameters = parameters(DType::F32);
-        let layer = Layer::new(&config, inputs, outputs, parameters.builder()).unwrap();
+        let (parameters, grid, pass) = (parameters(DType::F32), Grid::new(side, side + 1), Pass::evaluation());
+        let layer = convolution(2 * half + 1, inputs, outputs, grid, &parameters);
         randomise(&parameters, seed);
-        let form = layer.to_conv_nn().unwrap();
-        assert!(matches!(form, Layer::ConvNn2d(_)));
-        let (grid, pass) = (convnn_core::Grid::new(side, side + 1), Pass::evaluation());
+        let form = layer.to_conv_nn().unwrap().unwrap();
+        assert!((&*form as &dyn Any).is::<ConvNn2d>());
         let x = Var::from_tensor(&normal(&format!("{seed}/x"), &[2, grid.tokens(), inputs], DType::F32)).unwrap();
-        let through = |layer: &Layer, x: &Tensor| layer.forward_tokens(x, grid, &pass);
-        same(&x, &parameters, |x| through(&form, x), |x| through(&layer, x));
+        same(
+            &x,
+            &parameters,
+            |x| form.forward_tokens(x, grid, &pass),
+            |x| layer.forward_tokens(x, grid, &pass),
+        );
     }
 }
 
@@ -95,28 +113,27 @@ fn models() {
             features: VggConfig::default().features[..6].to_vec(),
             ..Default::default()
         },
-        layer: LayerConfig::Conv2d(ConvolutionConfig::default()),
+        layer: Conv2dConfig::default().into(),
     };
-    let vit = |layer| ModelConfig::Vit {
+    let vit = |layer: MixerConfig| ModelConfig::Vit {
         model: VitConfig { image: 16, patch: 4, dim: 24, mlp: 48, layers: 3, ..Default::default() },
         layer,
     };
-    let attention = vit(MixerConfig::MultiHeadAttention(MultiHeadAttentionConfig { heads: 3, dropout: 0.1 }));
-    let kvt = vit(MixerConfig::KvtAttention(KvtAttentionConfig { heads: 2, neighbors: 5, dropout: 0.1 }));
+    let attention = vit(MultiHeadAttentionConfig { heads: 3, dropout: 0.1 }.into());
+    let kvt = vit(KvtAttentionConfig { heads: 2, neighbors: 5, dropout: 0.1 }.into());
     for config in [vgg, attention, kvt] {
         let parameters = parameters(DType::F32);
         let model = Model::new(&config, parameters.builder()).unwrap();
         let form = model.to_conv_nn().unwrap();
         let images = Var::from_tensor(&normal("images", &[3, 3, 16, 16], DType::F32)).unwrap();
         let pass = Pass::evaluation();
-        same(&images, &parameters, |x| form.forward(x, &pass), |x| model.forward(x, &pass));
+        same(&images, &parameters, |x| form.forward_t(x, &pass), |x| model.forward_t(x, &pass));
     }
 }
 
 #[test]
 fn an_even_kernel_is_refused() {
-    let config = LayerConfig::Conv2d(ConvolutionConfig { kernel_size: 2 });
-    let layer = Layer::new(&config, 3, 4, parameters(DType::F32).builder()).unwrap();
+    let layer = convolution(2, 3, 4, Grid::new(5, 5), &parameters(DType::F32));
     let line = layer.to_conv_nn().unwrap_err().to_string();
     assert!(line.starts_with("convolution: `kernel_size` is 2; expected an odd number"), "{line}");
 }

@@ -1,9 +1,9 @@
-//! Every mixer and every kind of model at a tiny size, in f64, against finite differences, dropout active.
+//! Every mixer and every kind of model at a tiny size, in f64 with dropout, against finite differences.
 
-use crate::{normal, parameters};
+use crate::{mixer, normal, parameters};
 use candle_core::{DType, Var};
 use convnn_core::{Pass, Streams, check};
-use convnn_models::{Mixer, MixerConfig, Model, ModelConfig};
+use convnn_models::{MixerConfig, Model, ModelConfig};
 use serde_json::{Value, json};
 
 const TOLERANCE: f64 = 1e-5;
@@ -12,31 +12,34 @@ fn pass() -> Pass {
     Pass::training(&Streams::new(5), 0)
 }
 
-fn mixer(config: Value) {
+fn check_mixer(config: Value) {
     let label = config.to_string();
     let config: MixerConfig = serde_json::from_value(config).unwrap();
     let parameters = parameters(DType::F64);
-    let mixer = Mixer::new(8, &config, parameters.builder()).unwrap();
+    let mixer = mixer(&config, 6, 8, &parameters);
     let input = Var::from_tensor(&normal(&label, &[2, 6, 8], DType::F64)).unwrap();
     let mut inputs = vec![input.clone()];
     inputs.extend(parameters.trainable().into_iter().map(|(_, var)| var));
-    check::gradients(&label, &inputs, || mixer.forward(&input, &pass()), TOLERANCE).unwrap();
+    check::gradients(&label, &inputs, || mixer.forward_t(&input, &pass()), TOLERANCE).unwrap();
 }
 
 #[test]
 fn mixers() {
     for kernel in ["standard", "depthwise", "depthwise_separable"] {
-        mixer(json!({ "kind": "conv_nn_attention", "heads": 2, "neighbors": 3, "kernel": kernel, "dropout": 0.3 }));
+        check_mixer(
+            json!({ "kind": "conv_nn_attention", "heads": 2, "neighbors": 3, "kernel": kernel, "dropout": 0.3 }),
+        );
     }
-    mixer(json!({ "kind": "multi_head_attention", "heads": 2, "dropout": 0.3 }));
-    mixer(json!({ "kind": "kvt_attention", "heads": 2, "neighbors": 3, "dropout": 0.3 }));
-    mixer(json!({ "kind": "sparse_attention", "heads": 2, "mode": "local", "window": 3, "dropout": 0.3 }));
-    mixer(json!({ "kind": "sparse_attention", "heads": 1, "mode": "strided", "window": 2 }));
-    mixer(json!({ "kind": "local_attention", "heads": 2, "window": 2, "dim_head": 6 }));
+    check_mixer(json!({ "kind": "multi_head_attention", "heads": 2, "dropout": 0.3 }));
+    check_mixer(json!({ "kind": "kvt_attention", "heads": 2, "neighbors": 3, "dropout": 0.3 }));
+    check_mixer(json!({ "kind": "sparse_attention", "heads": 2, "mode": "local", "window": 3, "dropout": 0.3 }));
+    check_mixer(json!({ "kind": "sparse_attention", "heads": 1, "mode": "strided", "window": 2 }));
+    check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 2, "dim_head": 6 }));
+    check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 4, "dim_head": 6, "published": true }));
     let branching = |other: &str, ratio: f64, kernel_size: usize| {
         let sizes = json!({ "kind": "branching_tokens", "heads": 2, "neighbors": 3, "other": other,
                             "branch_ratio": ratio, "kernel_size": kernel_size });
-        mixer(sizes);
+        check_mixer(sizes);
     };
     branching("conv1d", 0.5, 3);
     branching("conv1d", 0.25, 4);
@@ -54,7 +57,7 @@ fn model(config: Value) {
     let images = Var::from_tensor(&normal(&label, &[3, 3, side, side], DType::F64)).unwrap();
     let mut inputs = vec![images.clone()];
     inputs.extend(parameters.trainable().into_iter().map(|(_, var)| var));
-    check::gradients(&label, &inputs, || model.forward(&images, &pass()), TOLERANCE).unwrap();
+    check::gradients(&label, &inputs, || model.forward_t(&images, &pass()), TOLERANCE).unwrap();
 }
 
 #[test]
@@ -65,7 +68,7 @@ fn vgg() {
         model(json!({ "model": model_of("linear"), "layer": layer }));
         model(json!({ "model": model_of("mlp"), "layer": layer }));
     }
-    // A 1×1 map takes the shorter way to the head.
+    // A 1×1 map takes a shortcut to the head.
     let shape = json!({ "architecture": "vgg", "features": [4, "M", "M"], "hidden": 3, "classes": 3, "image": 4 });
     model(json!({ "model": shape, "layer": { "kind": "conv2d" } }));
 }

@@ -13,19 +13,27 @@ mod weights;
 
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, Streams, streams};
+use convnn_models::MixerConfig;
+use convnn_models::mixer::{Slot, TokenMixer};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A file or folder beside these tests.
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-/// No parameters yet, from seed 0.
+/// An empty set of parameters with seed 0.
 fn parameters(dtype: DType) -> Parameters {
     Parameters::new(&Streams::new(0), dtype, &Device::Cpu)
 }
 
-/// Numbers of the standard normal distribution.
+/// The mixer of `config` for sequences of `tokens` tokens of width `dim`.
+fn mixer(config: &MixerConfig, tokens: usize, dim: usize, parameters: &Parameters) -> Arc<dyn TokenMixer> {
+    config.options().build(&Slot { index: 0, tokens, dim }, parameters.builder()).unwrap()
+}
+
+/// Samples of the standard normal distribution.
 fn normal(name: &str, shape: &[usize], dtype: DType) -> Tensor {
     let mut generator = Streams::new(0).generator(name);
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| streams::normal(&mut generator)).collect();

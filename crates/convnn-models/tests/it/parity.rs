@@ -1,10 +1,10 @@
 //! Golden tensors of the PyTorch peer: outputs, every gradient, and the losses of the first training steps.
 
-use crate::{parameters, path};
+use crate::{mixer, parameters, path};
 use candle_core::{DType, Tensor, Var};
 use convnn_core::{Parameters, Pass, Streams, backward, check, ops};
 use convnn_models::weights::{self, Tensors};
-use convnn_models::{Mixer, MixerConfig, Model, ModelConfig};
+use convnn_models::{Model, golden};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -44,12 +44,12 @@ fn same(label: &str, actual: &Tensor, expected: &Tensor) {
 
 fn mixer_case(name: &str) {
     let case = read(name);
-    let (dim, config) = MixerConfig::from_fixture(&case.layer, &case.config).unwrap();
+    let (dim, config) = golden::mixer(&case.layer, &case.config).unwrap();
     let parameters = parameters(DType::F32);
-    let mixer = Mixer::new(dim, &config, parameters.builder()).unwrap();
+    let mixer = mixer(&config, case.tensors["input"].dim(1).unwrap(), dim, &parameters);
     weights::load_into(&parameters, &case.named("param.")).unwrap();
     let input = Var::from_tensor(&case.tensors["input"]).unwrap();
-    let output = mixer.forward(&input, &Pass::evaluation()).unwrap();
+    let output = mixer.forward_t(&input, &Pass::evaluation()).unwrap();
     same(&format!("{name} output"), &output, &case.tensors["output"]);
     let gradients = backward(&(output * &case.tensors["grad_output"]).unwrap().sum_all().unwrap()).unwrap();
     same(&format!("{name} grad.input"), gradients.get(&input).unwrap(), &case.tensors["grad.input"]);
@@ -69,6 +69,7 @@ fn mixers() {
         "sparse_attention_local",
         "sparse_attention_strided",
         "local_attention",
+        "local_attention_published",
         "branching_tokens_conv1d",
         "branching_tokens_attention",
         "conv_nn_attention_dot",
@@ -120,7 +121,7 @@ impl AdamW {
 
 fn training_case(name: &str) {
     let case = read(name);
-    let config = ModelConfig::from_fixture(&case.layer, &case.config).unwrap();
+    let config = golden::model(&case.layer, &case.config).unwrap();
     // In f32 neighbors that are nearly equally close change places after a step, with another rounding another path.
     let parameters = parameters(DType::F64);
     let model = Model::new(&config, parameters.builder()).unwrap();
@@ -129,12 +130,12 @@ fn training_case(name: &str) {
         var.set(&start[&name].to_dtype(DType::F64).unwrap()).unwrap();
     }
     let input = &case.tensors["input"].to_dtype(DType::F64).unwrap();
-    same(&format!("{name} output"), &model.forward(input, &Pass::evaluation()).unwrap(), &case.tensors["output"]);
+    same(&format!("{name} output"), &model.forward_t(input, &Pass::evaluation()).unwrap(), &case.tensors["output"]);
     let targets = case.tensors["target"].to_dtype(DType::U32).unwrap();
     let mut optimizer = AdamW::new(&parameters, &case.config);
     let mut losses = Vec::new();
     for step in 0..case.tensors["losses"].elem_count() as u64 {
-        let logits = model.forward(input, &Pass::training(&Streams::new(0), step)).unwrap();
+        let logits = model.forward_t(input, &Pass::training(&Streams::new(0), step)).unwrap();
         let loss = ops::cross_entropy(&logits, &targets).unwrap();
         losses.push(loss.detach());
         optimizer.step(&parameters, &loss, step as i32 + 1).unwrap();
@@ -151,13 +152,13 @@ fn training() {
 #[test]
 fn a_changed_weight_is_noticed() {
     let case = read("multi_head_attention");
-    let (dim, config) = MixerConfig::from_fixture(&case.layer, &case.config).unwrap();
+    let (dim, config) = golden::mixer(&case.layer, &case.config).unwrap();
     let parameters = parameters(DType::F32);
-    let mixer = Mixer::new(dim, &config, parameters.builder()).unwrap();
+    let mixer = mixer(&config, case.tensors["input"].dim(1).unwrap(), dim, &parameters);
     let mut values = case.named("param.");
     let changed = (&values["W_v.weight"] * 1.01).unwrap();
     values.insert("W_v.weight".to_owned(), changed);
     weights::load_into(&parameters, &values).unwrap();
-    let output = mixer.forward(&case.tensors["input"], &Pass::evaluation()).unwrap();
+    let output = mixer.forward_t(&case.tensors["input"], &Pass::evaluation()).unwrap();
     check::compare("output", &output, &case.tensors["output"], TOLERANCE).unwrap_err();
 }

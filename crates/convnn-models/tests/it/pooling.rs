@@ -39,7 +39,7 @@ fn maps_of_any_size_are_pooled_as_in_pytorch() {
         // Batch norm in evaluation, at its initial statistics.
         let x = (pooled(&images).flatten_from(1).unwrap() / (1.0f64 + 1e-5).sqrt()).unwrap();
         let x = linear(&linear(&linear(&x, 0).relu().unwrap(), 3).relu().unwrap(), 6);
-        let logits = model.forward(&images, &Pass::evaluation()).unwrap();
+        let logits = model.forward_t(&images, &Pass::evaluation()).unwrap();
         check::compare(&format!("side {side}"), &logits, &x, 1e-12).unwrap();
     }
 }

@@ -3,8 +3,8 @@
 use crate::{normal, parameters, targets};
 use candle_core::DType;
 use convnn_core::{Pass, Streams, backward, ops};
-use convnn_models::config::VggHead;
-use convnn_models::{Model, ModelConfig, presets};
+use convnn_models::vgg::VggHead;
+use convnn_models::{MixerConfig, Model, ModelConfig, presets};
 
 /// The full-size heads of VGG hold 120 M of 130 M parameters and are all alike: narrow ones show the same.
 fn narrowed(mut config: ModelConfig) -> ModelConfig {
@@ -24,14 +24,14 @@ fn every_parameter_of_every_preset_learns() {
         let batch = if config.image_size() > 32 { 1 } else { 4 };
         let images = normal("images", &[batch, 3, config.image_size(), config.image_size()], DType::F32);
         let evaluate = || {
-            let logits = model.forward(&images, &Pass::evaluation()).unwrap();
+            let logits = model.forward_t(&images, &Pass::evaluation()).unwrap();
             assert_eq!(logits.dims(), [batch, 10]);
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         let logits = evaluate();
         assert!(logits.iter().all(|v| v.is_finite()), "{}: {logits:?}", preset.name);
         assert_eq!(logits, evaluate(), "{}: evaluating twice gives other numbers", preset.name);
-        let logits = model.forward(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
+        let logits = model.forward_t(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
         let loss = ops::cross_entropy(&logits, &targets(batch, 10)).unwrap();
         let gradients = backward(&loss).unwrap();
         for (name, var) in parameters.trainable() {
@@ -50,7 +50,7 @@ fn compact_presets_start_at_chance() {
         let side = config.image_size();
         let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
         let images = normal("images", &[40, 3, side, side], DType::F32);
-        let logits = model.forward(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
+        let logits = model.forward_t(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
         let loss = ops::cross_entropy(&logits, &targets(40, 10)).unwrap().to_scalar::<f32>().unwrap();
         let chance = 10f32.ln();
         assert!((loss - chance).abs() <= 0.05 * chance, "{}: {loss}, chance is {chance}", preset.name);
@@ -61,7 +61,7 @@ fn compact_presets_start_at_chance() {
 fn images_of_another_size_are_refused() {
     let config = (convnn_models::preset("vgg11_compact").unwrap().config)();
     let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
-    let error = model.forward(&normal("images", &[1, 3, 32, 16], DType::F32), &Pass::evaluation()).unwrap_err();
+    let error = model.forward_t(&normal("images", &[1, 3, 32, 16], DType::F32), &Pass::evaluation()).unwrap_err();
     assert_eq!(error.to_string(), "model: `images` has shape [1, 3, 32, 16]; expected (B, 3, 32, 32)");
 }
 
@@ -72,7 +72,7 @@ fn training_twice_at_one_step_gives_the_same_bits() {
         let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
         let images = normal("images", &[2, 3, 32, 32], DType::F32);
         let run = |step| {
-            let logits = model.forward(&images, &Pass::training(&Streams::new(7), step)).unwrap();
+            let logits = model.forward_t(&images, &Pass::training(&Streams::new(7), step)).unwrap();
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
         };
         assert_eq!(run(3), run(3), "{name}");
@@ -80,6 +80,13 @@ fn training_twice_at_one_step_gives_the_same_bits() {
             assert_ne!(run(3), run(4), "{name}: dropout and candidates change with the step");
         }
     }
+}
+
+#[test]
+fn the_local_baseline_is_the_published_one() {
+    let config = (convnn_models::preset("vit_tiny_local").unwrap().config)();
+    let ModelConfig::Vit { layer: MixerConfig::LocalAttention(layer), .. } = config else { panic!("{config:?}") };
+    assert!(layer.published);
 }
 
 #[test]

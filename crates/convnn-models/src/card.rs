@@ -1,49 +1,43 @@
-//! The model card that goes with a folder of weights.
+//! The model card in a folder of weights.
 
 use crate::{ModelConfig, Result};
 use std::fmt::Write;
 
-/// What a model card tells beyond the configuration.
+/// What a model card says besides the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ModelCard {
-    /// Title, such as the name of the preset and the data set.
+    /// Title, such as the names of the preset and the data set.
     pub title: String,
-    /// Rows of the table of results: what was measured, and its value.
+    /// Rows of the table of results: what was measured, and the value.
     pub metrics: Vec<(String, String)>,
 }
 
 impl ModelCard {
-    /// The card as Markdown, with the metadata block that model hubs read.
-    ///
-    /// # Errors
-    /// What [`ModelConfig::check`] finds.
+    /// The card as Markdown, with the metadata that model hubs read.
     pub fn text(&self, config: &ModelConfig) -> Result<String> {
-        let (architecture, side, classes) = match config {
-            ModelConfig::Vgg { .. } => ("VGG", config.image_size(), config.classes()),
-            ModelConfig::Vit { .. } => ("Vision Transformer", config.image_size(), config.classes()),
-        };
+        let (architecture, side, classes) = (config.title(), config.image_size(), config.classes());
         let title = if self.title.is_empty() { config.layer_kind() } else { &self.title };
         let (parameters, gflops) = (config.parameter_count()?, config.flops()? as f64 / 1e9);
         let configuration = serde_json::to_string_pretty(config).map_err(crate::Error::Words)?;
         let mut text = format!(
             "---\nlibrary_name: convnn\npipeline_tag: image-classification\ntags:\n- convnn\n- image-classification\n---\n\n\
              # {title}\n\n\
-             A {architecture} whose layers are `{kind}`: neighbors are chosen, weighed and aggregated as in\n\
-             Convolutional Nearest Neighbors (arXiv 2511.14137).\n\n\
+             A {architecture} with layers of kind `{kind}`, from an implementation of Convolutional Nearest Neighbors\n\
+             (arXiv 2511.14137).\n\n\
              | | |\n|---|---|\n\
-             | images | {side}×{side}, RGB, normalised |\n\
+             | images | {side}×{side}, RGB, normalized |\n\
              | classes | {classes} |\n\
              | parameters | {parameters} |\n\
-             | GFLOPs an image | {gflops:.4} |\n",
+             | GFLOPs per image | {gflops:.4} |\n",
             kind = config.layer_kind(),
         );
         for (what, value) in &self.metrics {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "| {what} | {value} |");
         }
         let _ = write!(
             text,
-            "\n## Files\n\n`model.safetensors` holds f32 tensors under PyTorch's names, `config.json` the configuration:\n\n\
+            "\n## Files\n\n`model.safetensors` holds f32 tensors under PyTorch's names; `config.json` is the configuration:\n\n\
              ```json\n{configuration}\n```\n\n\
              ## Use\n\n```rust\nlet (config, tensors) = convnn_models::weights::load(folder)?;\n```\n"
         );

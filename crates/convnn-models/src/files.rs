@@ -1,0 +1,65 @@
+//! Files that are either complete or absent.
+
+use std::fs::{self, File};
+use std::io::{Result, Write};
+use std::path::Path;
+
+/// Writes `bytes` to `path` so that any reader, even after a power failure, finds the old file or the new one.
+///
+/// The bytes go to a hidden file beside `path`, which is synced and renamed. The new file has the usual mode under the
+/// umask. On failure the old file stays, and the hidden one is removed.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = File::create(&aside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&aside, path)
+    });
+    if let Err(error) = written {
+        // The first error is the one to report; a leftover is overwritten by the next write.
+        let _ = fs::remove_file(&aside);
+        return Err(error);
+    }
+    sync_directory(path.parent().unwrap_or(Path::new("")))
+}
+
+/// Makes the names of new and renamed files in `folder` survive a power failure.
+///
+/// Does nothing on systems where a folder cannot be opened as a file.
+pub fn sync_directory(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_new_file_replaces_the_old_one_with_the_usual_mode() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, plain) = (folder.path().join("a"), folder.path().join("plain"));
+        write_durably(&path, b"one").unwrap();
+        write_durably(&path, b"two").unwrap();
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(mode(&path), mode(&plain));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the hidden file is gone");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("inside"), "").unwrap();
+        write_durably(&path, b"bytes").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(path.join("inside").exists());
+    }
+}

@@ -1,0 +1,43 @@
+//! `conv_nn_2d_attention`: [`ConvNn2dAttention`] in a network.
+
+use super::conv_nn_2d::{Map, shuffled};
+use super::{Layer2d, Layer2dConfig, Slot};
+use crate::flops::matmul;
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use convnn_core::{ConvNn2dAttention, ConvNn2dAttentionConfig, Grid, Neighbors, Pass, Result, Values};
+use std::sync::Arc;
+
+impl Layer2dConfig for ConvNn2dAttentionConfig {
+    fn build(&self, slot: &Slot, vb: VarBuilder) -> Result<Arc<dyn Layer2d>> {
+        let layer = ConvNn2dAttention::new(slot.in_channels, slot.out_channels, self, vb)?;
+        layer.check_grid(slot.grid)?;
+        Ok(Arc::new(layer))
+    }
+
+    fn flops(&self, slot: &Slot) -> u64 {
+        let (c, map) = (self, Map::new(slot, self.padding, self.shuffle, self.shuffle_scale));
+        let (padded, candidates) = (map.padded, map.candidates(c.candidates));
+        let width = if c.values == Values::FeaturesPosition { map.in_channels + 2 } else { map.in_channels };
+        let projections = matmul(2 * padded + candidates, width, width);
+        let modulation = (padded * c.neighbors * width) as u64;
+        let aggregation = matmul(map.tokens, c.neighbors, width);
+        let after =
+            matmul(map.tokens, width, map.out_channels) + matmul(map.tokens, map.out_channels, map.out_channels);
+        projections + matmul(padded, width, candidates) + modulation + aggregation + after
+    }
+}
+
+impl Layer2d for ConvNn2dAttention {
+    fn forward_tokens(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
+        self.forward_tokens(x, grid, pass)
+    }
+
+    fn neighbors(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Option<Neighbors>> {
+        self.neighbors_of_tokens(x, grid, pass).map(Some)
+    }
+
+    fn output_grid(&self, grid: Grid) -> Grid {
+        shuffled(grid, self.config().shuffle, self.config().shuffle_scale)
+    }
+}

@@ -1,0 +1,94 @@
+//! What turns the last feature map of a VGG into logits.
+
+use super::{VggConfig, VggHead};
+use crate::flops::matmul;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{Module, VarBuilder};
+use convnn_core::nn::{Dropout, Linear, relu};
+use convnn_core::{Grid, Pass, Result};
+
+/// Side of the map that the `mlp` head pools to.
+const POOLED_SIDE: usize = 7;
+
+/// Values of each channel that the `mlp` head sees.
+const POOLED: usize = POOLED_SIDE * POOLED_SIDE;
+
+#[derive(Clone, Debug)]
+pub(super) enum Head {
+    Mlp { linears: [Linear; 3], dropouts: [Dropout; 2] },
+    Linear(Linear),
+}
+
+impl Head {
+    /// For a last map of `channels` channels.
+    pub(super) fn new(config: &VggConfig, channels: usize, vb: VarBuilder) -> Result<Self> {
+        let VggConfig { hidden, classes, head_gain, dropout, .. } = *config;
+        Ok(match config.head {
+            VggHead::Mlp => Self::Mlp {
+                linears: [
+                    Linear::new(channels * POOLED, hidden, vb.pp(0))?,
+                    Linear::new(hidden, hidden, vb.pp(3))?,
+                    Linear::with_gain(hidden, classes, head_gain, vb.pp(6))?,
+                ],
+                dropouts: [Dropout::new(dropout, &vb.pp(2))?, Dropout::new(dropout, &vb.pp(5))?],
+            },
+            VggHead::Linear => Self::Linear(Linear::with_gain(channels, classes, head_gain, vb)?),
+        })
+    }
+
+    /// Tokens (B, N, C) of the last map to logits (B, classes).
+    pub(super) fn forward(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
+        match self {
+            Self::Linear(linear) => Ok(linear.forward(&global_average(x)?)?),
+            Self::Mlp { linears: [first, second, third], dropouts } => {
+                let x = dropouts[0].forward_t(&relu(&pooled_linear(x, grid, first)?)?, pass)?;
+                let x = dropouts[1].forward_t(&relu(&second.forward(&x)?)?, pass)?;
+                Ok(third.forward(&x)?)
+            }
+        }
+    }
+}
+
+/// Operations of the head; the repeated pool of a 1×1 map is counted, though [`Head::forward`] skips it.
+pub(super) const fn flops(config: &VggConfig, channels: usize) -> u64 {
+    let VggConfig { hidden, classes, .. } = *config;
+    match config.head {
+        VggHead::Mlp => matmul(1, channels * POOLED, hidden) + matmul(1, hidden, hidden) + matmul(1, hidden, classes),
+        VggHead::Linear => matmul(1, channels, classes),
+    }
+}
+
+/// (B, N, C) → (B, C), the mean over the tokens.
+fn global_average(x: &Tensor) -> Result<Tensor> {
+    Ok(if x.dim(1)? == 1 { x.squeeze(1)? } else { x.mean(1)? })
+}
+
+/// Adaptive average pooling to 7×7, flattened channel by channel, then `linear`: (B, N, C) → (B, O).
+fn pooled_linear(x: &Tensor, grid: Grid, linear: &Linear) -> Result<Tensor> {
+    // A 1×1 map, which is what 32×32 images leave, would be repeated 49 times.
+    if grid.tokens() == 1 {
+        return linear.forward_repeated(&x.squeeze(1)?, POOLED);
+    }
+    let (batch, tokens, channels) = x.dims3()?;
+    let weights = pool_weights(grid, x.dtype(), x.device())?; // (N, 49)
+    let rows = x.transpose(1, 2)?.contiguous()?.reshape((batch * channels, tokens))?;
+    Ok(linear.forward(&rows.matmul(&weights)?.reshape((batch, channels * POOLED))?)?)
+}
+
+/// Adaptive average pooling of `grid` to 7×7 as a matrix (N, 49).
+///
+/// Cell i of an axis covers ⌊i·side/7⌋ up to ⌈(i+1)·side/7⌉, as in PyTorch.
+fn pool_weights(grid: Grid, dtype: DType, device: &Device) -> Result<Tensor> {
+    let cell = |i: usize, side: usize| (i * side / POOLED_SIDE)..((i + 1) * side).div_ceil(POOLED_SIDE);
+    let mut weights = vec![0f64; grid.tokens() * POOLED];
+    for row in 0..POOLED_SIDE {
+        for column in 0..POOLED_SIDE {
+            let (ys, xs) = (cell(row, grid.height), cell(column, grid.width));
+            let share = 1.0 / (ys.len() * xs.len()) as f64;
+            for token in ys.flat_map(|y| xs.clone().map(move |x| y * grid.width + x)) {
+                weights[token * POOLED + row * POOLED_SIDE + column] = share;
+            }
+        }
+    }
+    Ok(Tensor::from_vec(weights, (grid.tokens(), POOLED), device)?.to_dtype(dtype)?)
+}
