@@ -62,7 +62,6 @@ impl Shapes<'_> {
         told.extend(self.size("transformer_encoder.0.mlp.0.weight", 0).map(|mlp| Setting::new("model.mlp", mlp)));
         let blocks = (0..).take_while(|block| self.has(&format!("transformer_encoder.{block}.norm1.weight"))).count();
         told.push(Setting::new("model.layers", blocks));
-        told.extend(self.size("classifier.weight", 0).map(|classes| Setting::new("model.classes", classes)));
         told.extend(self.mixer(dim).into_iter().flatten());
         Some(told)
     }
@@ -128,8 +127,6 @@ impl Shapes<'_> {
         } else {
             told.push(Setting::new("model.head", "linear"));
         }
-        let classes = self.size("classifier.6.weight", 0).or_else(|| self.size("classifier.weight", 0));
-        told.extend(classes.map(|classes| Setting::new("model.classes", classes)));
         told.extend(self.layer(&layers).into_iter().flatten());
         Some(told)
     }

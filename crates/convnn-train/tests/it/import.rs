@@ -130,12 +130,7 @@ fn a_published_checkpoint() {
     assert_eq!((&layer["similarity"], &layer["candidates"]), (&"dot".into(), &"all".into()));
     // Arguments that say nothing about the model are no obstacle.
     let out = folder.path().join("vgg");
-    succeed(&mut import(
-        &checkpoint("namespace.pth"),
-        "vgg11_compact",
-        &[&VGG[..], &["model.classes=100"]].concat(),
-        &out,
-    ));
+    succeed(&mut import(&checkpoint("namespace.pth"), "vgg11_compact", &VGG, &out));
     same(&weights::load(&out).unwrap().1, &expected("vgg.safetensors"), 0.0);
 }
 
