@@ -106,7 +106,7 @@ impl Args {
             Some(settings) if !self.is_weights_folder() => format!("; it fits with {settings}"),
             _ => String::new(),
         };
-        Err(self.refuse(&candidate.title, &mismatch, &hint)?)
+        Err(self.refuse(&format!("not a checkpoint of {}", candidate.title), &mismatch, &hint)?)
     }
 
     /// The configuration of a weights folder, as it is.
@@ -155,7 +155,9 @@ impl Args {
 
     /// The one preset that the checkpoint fits.
     fn fitting(&self, checkpoint: &Checkpoint) -> Result<Candidate> {
-        let (mut fitting, mut nearest, mut hint) = (Vec::<Candidate>::new(), None::<(String, Mismatch)>, None);
+        let mut fitting = Vec::<Candidate>::new();
+        // Of the others, the one that needs the fewest settings, or else has the fewest differences.
+        let mut nearest = None::<((usize, usize), &str, Mismatch, Option<Vec<Setting>>)>;
         for preset in presets() {
             // Arguments may ask for what another preset cannot have.
             let Ok(candidate) = self.resolve(checkpoint, Some(preset.name)) else { continue };
@@ -167,13 +169,10 @@ impl Args {
                 }
                 continue;
             }
-            if nearest.as_ref().is_none_or(|(_, least)| mismatch.count() < least.count()) {
-                nearest = Some((candidate.title, mismatch));
-            }
-            if let Some(settings) = checkpoint.fitting_settings(&candidate.config)
-                && hint.as_ref().is_none_or(|(_, fewest): &(_, Vec<_>)| settings.len() < fewest.len())
-            {
-                hint = Some((preset.name, settings));
+            let settings = checkpoint.fitting_settings(&candidate.config);
+            let distance = (settings.as_ref().map_or(usize::MAX, Vec::len), mismatch.count());
+            if nearest.as_ref().is_none_or(|(least, ..)| distance < *least) {
+                nearest = Some((distance, preset.name, mismatch, settings));
             }
         }
         if fitting.len() > 1 {
@@ -186,22 +185,21 @@ impl Args {
         }
         match (fitting.pop(), nearest) {
             (Some(candidate), _) => Ok(candidate),
-            (None, Some((name, mismatch))) => {
-                let hint =
-                    hint.map(|(name, settings)| format!("; it fits with --preset {name} {}", arguments(&settings)));
-                let title = format!("any preset, and that of {name}, the nearest");
-                Err(self.refuse(&title, &mismatch, &hint.unwrap_or_default())?)
+            (None, Some((_, name, mismatch, settings))) => {
+                let hint = settings.map(|settings| format!("; it fits with --preset {name} {}", arguments(&settings)));
+                let finding = format!("no preset fits; compared with {name}, the nearest");
+                Err(self.refuse(&finding, &mismatch, &hint.unwrap_or_default())?)
             }
             (None, None) => Err(self.wrong("it fits no preset".to_owned())),
         }
     }
 
     /// Lists every difference, and returns the error that sums them up.
-    fn refuse(&self, title: &str, mismatch: &Mismatch, hint: &str) -> Result<Error> {
+    fn refuse(&self, finding: &str, mismatch: &Mismatch, hint: &str) -> Result<Error> {
         for line in mismatch.lines() {
             output::print(&line)?;
         }
-        Ok(self.wrong(format!("not a checkpoint of {title}: {}{hint}", mismatch.summary())))
+        Ok(self.wrong(format!("{finding}: {}{hint}", mismatch.summary())))
     }
 
     fn wrong(&self, message: String) -> Error {

@@ -97,7 +97,10 @@ fn the_preset_that_fits() {
     assert!(stderr.contains("`--preset` is not given; expected one of vit_compact, vit_compact_random"), "{stderr}");
     let Finished { code, stdout, stderr } = attempt(&checkpoint("vit.pth"));
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("not a checkpoint of any preset, and that of ") && !stdout.is_empty(), "{stderr}");
+    assert!(
+        stderr.contains("no preset fits; compared with vit_compact, the nearest: ") && !stdout.is_empty(),
+        "{stderr}"
+    );
     assert!(!out.exists());
     let Finished { code, stdout, .. } = attempt(&write("vit_compact_attention"));
     assert_eq!(code, Some(0));
