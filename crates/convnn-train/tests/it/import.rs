@@ -383,7 +383,7 @@ fn names_and_shapes_that_do_not_fit() {
     let wrong = "1 of another shape: `classifier.weight` is [10, 7], expected [10, 8]";
     refused(&changed(&|t| drop(t.insert("classifier.weight".to_owned(), zeros(&[10, 7])))), &[wrong]);
     let positions = "positional_encoding.pe";
-    refused(&changed(&|t| drop(t.insert(positions.to_owned(), zeros(&[1, 65, 8])))), &[positions, "fixed encoding"]);
+    refused(&changed(&|t| drop(t.insert(positions.to_owned(), zeros(&[1, 65, 8])))), &[positions, "; expected"]);
     let whole = Tensor::zeros(8, DType::I64, &Device::Cpu).unwrap();
     refused(&changed(&|t| drop(t.insert(norm.to_owned(), whole.clone()))), &[norm, "of type i64"]);
 }
@@ -399,7 +399,7 @@ fn more_than_tensors() {
 #[test]
 fn files_that_are_no_checkpoints() {
     refused(&checkpoint("before_1_6.pth"), &["a pickle without a zip around it, as PyTorch wrote before version 1.6"]);
-    refused(&checkpoint("make_checkpoints.py"), &["make_checkpoints.py: no safetensors file"]);
+    refused(&checkpoint("make_checkpoints.py"), &["make_checkpoints.py: no", "safetensors file"]);
     refused(&checkpoint("none.pth"), &["cannot read", "none.pth"]);
     let folder = tempfile::tempdir().unwrap();
     let whole = std::fs::read(checkpoint("vit.pth")).unwrap();
