@@ -225,8 +225,13 @@ fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     })?;
     let (first, second) = sums.split_at(channels);
     let mean = origin.iter().zip(first).map(|(o, s)| o + s / rows).collect();
-    let variance = first.iter().zip(second).map(|(s, q)| ((q - s * s / rows) / rows).max(0.0)).collect();
+    let variance = first.iter().zip(second).map(|(s, q)| not_negative((q - s * s / rows) / rows)).collect();
     Ok((mean, variance))
+}
+
+/// 0 for negative numbers. NaN stays NaN, unlike in [`f64::max`].
+fn not_negative(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
 }
 
 /// The sum over all tasks, added in order.
@@ -445,6 +450,22 @@ mod tests {
                 assert!(y.unwrap_err().to_string().contains("two rows"));
             } else {
                 assert!(y.unwrap().backward().unwrap().get(x.as_tensor()).unwrap().dims() == [5, 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn running_statistics_do_not_hide_nan() {
+        let x = Tensor::new(&[[1f32, f32::NAN], [3.0, 1.0], [2.0, 0.0]], &Device::Cpu).unwrap();
+        let [_, w, b] = inputs(3, 2, DType::F32);
+        for f in [batch_norm, batch_norm_reference] {
+            let [mean, var] = running(2, DType::F32);
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let y = f(&x, &w, &b, batch, Activation::None).unwrap().to_vec2::<f32>().unwrap();
+            assert!(y.iter().all(|row| row[0].is_finite() && row[1].is_nan()), "{y:?}");
+            for statistic in [mean, var] {
+                let values = statistic.to_vec1::<f32>().unwrap();
+                assert!(values[0].is_finite() && values[1].is_nan(), "{values:?}");
             }
         }
     }
