@@ -14,7 +14,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use convnn_core::ops::{self, AdamWStep, Moments, adamw_step};
+use convnn_core::ops;
+use convnn_core::optim::{AdamW, AdamWConfig};
 use convnn_core::{
     AttentionWeights, Branching2d, Branching2dConfig, Compare, ConvNn2d, ConvNn2dConfig, ConvNnAttention, Grid,
     Parameters, Pass, Result, Similarity, Streams, backward, fan_in_uniform, streams,
@@ -211,17 +212,10 @@ fn attention(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
 
 /// Makes the mean square of what `error` gives small.
 fn train(parameters: &Parameters, error: impl Fn() -> Result<Tensor>) -> Result<()> {
-    let vars = parameters.trainable();
-    let mut moments = vars.iter().map(|(_, var)| Moments::zeros(var)).collect::<Result<Vec<_>>>()?;
-    for step in 1..=300 {
-        let gradients = backward(&error()?.sqr()?.mean_all()?)?;
-        let adamw =
-            AdamWStep { lr: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, step, grad_scale: 1.0 };
-        for ((_, var), moments) in vars.iter().zip(&mut moments) {
-            if let Some(gradient) = gradients.get(var) {
-                adamw_step(var, gradient, moments, &adamw)?;
-            }
-        }
+    let config = AdamWConfig { learning_rate: 1e-2, weight_decay: 0.0, ..AdamWConfig::default() };
+    let mut optimizer = AdamW::named(parameters.trainable(), config)?;
+    for _ in 0..300 {
+        optimizer.update(&backward(&error()?.sqr()?.mean_all()?)?)?;
     }
     Ok(())
 }

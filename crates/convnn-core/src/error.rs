@@ -1,4 +1,4 @@
-//! What can go wrong, each case with the names and numbers a reader needs to mend it.
+//! What can go wrong. Each error names the layer or operation, what was found, and what was expected.
 
 /// The result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -13,19 +13,19 @@ pub enum Error {
          lower `neighbors` or widen `candidates`"
     )]
     NeighborsExceedCandidates {
-        /// Path of the layer, or its kind where it has no path.
+        /// Path of the layer, or its kind if it has no path.
         layer: String,
         /// K as configured.
         neighbors: usize,
-        /// M as found, the token itself counted where it is forced.
+        /// The most that the layer can choose.
         candidates: usize,
     },
     /// An option holds a value that the layer cannot work with.
     #[error("{layer}: `{option}` is {found}; expected {expected}")]
     Option {
-        /// Path of the layer, or its kind where it has no path.
+        /// Path of the layer, or its kind if it has no path.
         layer: String,
-        /// Name of the option, in the words of the configuration.
+        /// Name of the option in configurations.
         option: &'static str,
         /// The value found.
         found: String,
@@ -76,6 +76,19 @@ pub enum Error {
         /// The shape asked for.
         expected: Vec<usize>,
     },
+    /// A parameter is asked for twice with different types or devices.
+    #[error("parameter `{name}` exists as {found} and is asked for as {expected}")]
+    ParameterType {
+        /// Path of the parameter.
+        name: String,
+        /// The type and device it has.
+        found: String,
+        /// The type and device asked for.
+        expected: String,
+    },
+    /// The saved state of an optimizer does not fit its parameters.
+    #[error("optimizer state: {0}")]
+    OptimizerState(String),
     /// An error of Candle's.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

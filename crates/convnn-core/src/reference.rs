@@ -18,3 +18,4 @@ pub use crate::operator::aggregate::aggregate_reference as aggregate;
 pub use crate::operator::aggregate::branches::aggregate_branches_reference as aggregate_branches;
 pub use crate::operator::score::score_reference as score;
 pub use crate::operator::select::select_reference as select;
+pub use crate::optim::gradient_norm::gradient_norm_reference as gradient_norm;

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{LayerNorm, VarBuilder, VarMap};
-use convnn_core::{Grid, check, ops};
+use convnn_core::{Grid, nn, testing as check};
 
 const CPU: &Device = &Device::Cpu;
 
@@ -24,14 +24,14 @@ fn gradient(y: &Tensor, input: &Var) -> Option<Tensor> {
     grads.get(input.as_tensor()).cloned()
 }
 
-/// When this fails, `ops::layer_norm` may give way to `candle_nn::LayerNorm`, if that is as fast.
+/// When this fails, `nn::layer_norm` may give way to `candle_nn::LayerNorm`, if that is as fast.
 #[test]
 fn layer_norm_gives_no_gradient() {
     // Candle's kernel knows no f64.
     let [x, w, b] = [&[3, 8][..], &[8], &[8]]
         .map(|shape| Var::from_tensor(&variable(shape).to_dtype(DType::F32).unwrap()).unwrap());
     let theirs = LayerNorm::new(w.as_tensor().clone(), b.as_tensor().clone(), 1e-5).forward(&x).unwrap();
-    let ours = ops::layer_norm(&x, &w, &b).unwrap();
+    let ours = nn::layer_norm(&x, &w, &b).unwrap();
     check::compare("the values agree", &theirs, &ours, 1e-5).unwrap();
     for input in [&x, &w, &b] {
         assert!(gradient(&theirs, input).is_none(), "Candle's LayerNorm gives a gradient now");
@@ -39,16 +39,16 @@ fn layer_norm_gives_no_gradient() {
     }
 }
 
-/// When this fails, `ops::softmax` may give way to `candle_nn::ops::softmax_last_dim`, if that is as fast.
+/// When this fails, `nn::softmax` may give way to `candle_nn::ops::softmax_last_dim`, if that is as fast.
 #[test]
 fn softmax_last_dim_gives_no_gradient() {
     let x = variable(&[3, 8]);
     let theirs = candle_nn::ops::softmax_last_dim(&x).unwrap();
-    check::compare("the values agree", &theirs, &ops::softmax(&x).unwrap(), 1e-12).unwrap();
+    check::compare("the values agree", &theirs, &nn::softmax(&x).unwrap(), 1e-12).unwrap();
     assert!(gradient(&theirs, &x).is_none(), "Candle's softmax_last_dim gives a gradient now");
 }
 
-/// When this and the next fail, `ops::max_pool_2x2` may give way to `Tensor::max_pool2d`, if that is as fast.
+/// When this and the next fail, `nn::max_pool_2x2` may give way to `Tensor::max_pool2d`, if that is as fast.
 #[test]
 fn max_pool_passes_a_quarter_of_the_gradient() {
     let x = Var::from_slice(&[1f64, 2.0, 3.0, 4.0], (1, 1, 2, 2), CPU).unwrap();
@@ -65,7 +65,7 @@ fn max_pool_gives_every_tied_value_the_gradient() {
     let dx = grads.get(x.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
     assert_eq!(dx, [1.0; 4], "a gradient of 1 in all belongs to four tied values");
     let tokens = x.reshape((1, 4, 1)).unwrap();
-    let (y, _) = ops::max_pool_2x2(&tokens, Grid::new(2, 2)).unwrap();
+    let (y, _) = nn::max_pool_2x2(&tokens, Grid::new(2, 2)).unwrap();
     let grads = y.sum_all().unwrap().backward().unwrap();
     let dx = grads.get(x.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
     assert_eq!(dx, [1.0, 0.0, 0.0, 0.0]);
@@ -103,7 +103,7 @@ fn matmul_of_a_transposed_and_a_broadcast_operand_is_garbage() {
     assert!(wrong, "matmul of a transposed and a broadcast operand is right now");
 }
 
-/// When this fails, `ops::relu` may give way to `Tensor::relu`.
+/// When this fails, `nn::relu` may give way to `Tensor::relu`.
 #[test]
 fn relu_passes_the_gradient_at_zero() {
     let at_zero = |f: fn(&Tensor) -> Result<Tensor>| {
@@ -112,7 +112,7 @@ fn relu_passes_the_gradient_at_zero() {
         grads.get(x.as_tensor()).unwrap().to_vec1::<f64>().unwrap()[0]
     };
     assert_eq!(at_zero(Tensor::relu), 1.0, "PyTorch's gradient there is 0");
-    assert_eq!(at_zero(|x| Ok(ops::relu(x)?)), 0.0);
+    assert_eq!(at_zero(|x| Ok(nn::relu(x)?)), 0.0);
 }
 
 /// When this fails, `Parameters::trainable` may give way to `VarMap::all_vars`.

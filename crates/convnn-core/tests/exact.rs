@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
-use candle_nn::{Conv2d, Conv2dConfig};
+use candle_nn::{Conv2d, Conv2dConfig, Linear};
 use convnn_core::{
     AttentionWeights, ConvNn2d, ConvNn2dConfig, ConvNnAttention, Grid, Kernel, Pass, Result, Similarity, Streams,
-    backward, check, ops, streams,
+    backward, operator, random::streams, testing,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
@@ -31,20 +31,20 @@ fn same(
     expected: impl Fn() -> Result<Tensor>,
 ) {
     let (a, e) = (actual().unwrap(), expected().unwrap());
-    check::compare(&format!("{label}: output"), &a, &e, TOLERANCE).unwrap();
+    testing::compare(&format!("{label}: output"), &a, &e, TOLERANCE).unwrap();
     let cotangent = normal(9, "cotangent", e.dims());
     let gradients = |y: Tensor| backward(&(y * cotangent.as_tensor()).unwrap().sum_all().unwrap()).unwrap();
     let (a, e) = (gradients(a), gradients(e));
     for (name, var) in vars {
         let (a, e) = (a.get(var).unwrap(), e.get(var).unwrap());
-        check::compare(&format!("{label}: gradient of {name}"), a, e, TOLERANCE).unwrap();
+        testing::compare(&format!("{label}: gradient of {name}"), a, e, TOLERANCE).unwrap();
     }
 }
 
-/// The tokens of a map (B, C, H, W) through [`ops::convolution`], as a map again.
+/// The tokens of a map (B, C, H, W) through [`operator::convolution`], as a map again.
 fn convolution(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (b, _, h, w) = x.dims4()?;
-    let y = ops::convolution(&x.flatten_from(2)?.t()?.contiguous()?, Grid::new(h, w), weight, Some(bias))?;
+    let y = operator::convolution(&x.flatten_from(2)?.t()?.contiguous()?, Grid::new(h, w), weight, Some(bias))?;
     Ok(y.t()?.reshape((b, weight.dim(0)?, h, w))?)
 }
 
@@ -75,13 +75,13 @@ proptest! {
         let (weight, bias) = (normal(seed, "weight", &[o, c, size, size]), normal(seed, "bias", &[o]));
         let layer = ConvNn2d::from_convolution(&weight, Some(&bias)).unwrap();
         let vars = [("x", &x), ("weight", &weight), ("bias", &bias)];
-        let found = || layer.forward(&x, &Pass::evaluation());
+        let found = || layer.forward_t(&x, &Pass::evaluation());
         same("convolution", &vars, found, || convolution(&x, &weight, &bias));
         // Candle's convolution is another implementation altogether.
         let conv = Conv2dConfig { padding: half, ..Default::default() };
         let conv = Conv2d::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()), conv);
         let layer = ConvNn2d::from_conv2d(&conv).unwrap();
-        let found = || layer.forward(&x, &Pass::evaluation());
+        let found = || layer.forward_t(&x, &Pass::evaluation());
         same("candle", &vars, found, || Ok(candle_core::Module::forward(&conv, x.as_tensor())?));
     }
 
@@ -97,7 +97,7 @@ proptest! {
         let layer = ConvNn2d::from_conv2d(&conv).unwrap();
         prop_assert_eq!(layer.config().kernel, if c == 1 { Kernel::Standard } else { Kernel::Depthwise });
         let vars = [("x", &x), ("weight", &weight), ("bias", &bias)];
-        same("depthwise", &vars, || layer.forward(&x, &Pass::evaluation()), || depthwise(&x, &weight, &bias));
+        same("depthwise", &vars, || layer.forward_t(&x, &Pass::evaluation()), || depthwise(&x, &weight, &bias));
     }
 
     /// Where the Euclidean form is accepted it is exact, and it is accepted where theory says so: the farthest token of
@@ -116,7 +116,7 @@ proptest! {
             prop_assert_eq!(layer.config().similarity, Similarity::Euclidean);
             let x = normal(seed, "x", &[2, 3, h, w]);
             let vars = [("x", &x), ("weight", &weight), ("bias", &bias)];
-            let found = || layer.forward(&x, &Pass::evaluation());
+            let found = || layer.forward_t(&x, &Pass::evaluation());
             same("euclidean", &vars, found, || convolution(&x, &weight, &bias));
         }
     }
@@ -141,7 +141,7 @@ fn the_papers_cases_of_the_euclidean_form() {
 }
 
 #[test]
-fn what_is_no_such_convolution_is_refused() {
+fn other_convolutions_are_refused() {
     let weight = |shape: &[usize]| normal(0, "weight", shape).as_tensor().clone();
     let refused = |shape: &[usize], change: fn(&mut Conv2dConfig)| {
         let mut config = Conv2dConfig { padding: shape[2] / 2, ..Default::default() };
@@ -166,42 +166,73 @@ fn what_is_no_such_convolution_is_refused() {
     assert!(line.contains("`bias` has shape [5]; expected (4)"), "{line}");
 }
 
+/// Biases of the projections are kept, and gradients reach them.
+#[test]
+fn attention_with_biases() {
+    let (b, n, d, heads) = (2, 5, 6, 2);
+    let x = normal(1, "x", &[b, n, d]);
+    let names = ["query", "key", "value", "out"];
+    let weights = names.map(|name| normal(1, name, &[d, d]));
+    let biases = names.map(|name| normal(2, name, &[d]));
+    let [query, key, value, out] =
+        [0, 1, 2, 3].map(|i| Linear::new(weights[i].as_tensor().clone(), Some(biases[i].as_tensor().clone())));
+    let expected = || {
+        let project = |linear: &Linear| {
+            let y = candle_core::Module::forward(linear, x.as_tensor())?;
+            y.reshape((b, n, heads, d / heads))?.transpose(1, 2)?.contiguous()
+        };
+        let (q, k, v) = (project(&query)?, project(&key)?, project(&value)?);
+        let scores = (q.matmul(&k.t()?.contiguous()?)? * (1.0 / ((d / heads) as f64).sqrt()))?;
+        let y = candle_nn::ops::softmax(&scores, 3)?.matmul(&v)?;
+        let y = y.transpose(1, 2)?.reshape((b, n, d))?;
+        Ok(candle_core::Module::forward(&out, &y)?)
+    };
+    let weights_of =
+        AttentionWeights { query: query.clone(), key: key.clone(), value: value.clone(), out: out.clone() };
+    let layer = ConvNnAttention::from_attention(&weights_of, heads, n).unwrap();
+    let mut vars = vec![("x", &x)];
+    // A bias of the keys moves all scores of a row alike: its gradient is 0 up to rounding.
+    vars.extend(names.into_iter().zip(&weights).chain(names.into_iter().zip(&biases)));
+    same("attention with biases", &vars, || layer.forward_t(&x, &Pass::evaluation()), expected);
+}
+
 #[test]
 fn attention_of_other_shapes_is_refused() {
     let matrix = |shape: &[usize]| normal(0, "weight", shape).as_tensor().clone();
-    let square = || matrix(&[6, 6]);
-    let weights = AttentionWeights { query: square(), key: square(), value: matrix(&[6, 5]), out: square() };
+    let linear = |shape: &[usize]| Linear::new(matrix(shape), None);
+    let square = || linear(&[6, 6]);
+    let weights = AttentionWeights { query: square(), key: square(), value: linear(&[6, 5]), out: square() };
     let line = ConvNnAttention::from_attention(&weights, 2, 5).unwrap_err().to_string();
     assert!(line.contains("`value` has shape [6, 5]; expected (6, 6)"), "{line}");
-    let line = ConvNnAttention::from_kvt_attention(&matrix(&[12, 6]), &square(), 2, 5).unwrap_err().to_string();
+    let line = ConvNnAttention::from_kvt_attention(&linear(&[12, 6]), &square(), 2, 5).unwrap_err().to_string();
     assert!(line.contains("`qkv` has shape [12, 6]; expected (3D, D)"), "{line}");
-    let line = ConvNnAttention::from_kvt_attention(&matrix(&[18, 6]), &square(), 4, 5).unwrap_err().to_string();
-    assert!(line.contains("`heads` is 4; expected a divisor of dim 6"), "{line}");
-    let line = ConvNnAttention::from_kvt_attention(&matrix(&[18, 6]), &square(), 2, 0).unwrap_err().to_string();
+    let line = ConvNnAttention::from_kvt_attention(&linear(&[18, 6]), &square(), 4, 5).unwrap_err().to_string();
+    assert!(line.contains("`heads` is 4; expected a divisor of the width, 6"), "{line}");
+    let line = ConvNnAttention::from_kvt_attention(&linear(&[18, 6]), &square(), 2, 0).unwrap_err().to_string();
     assert!(line.contains("`neighbors` is 0; expected at least 1"), "{line}");
-    let layer = ConvNnAttention::from_kvt_attention(&matrix(&[18, 6]), &square(), 2, 5).unwrap();
-    let line = layer.forward(&matrix(&[1, 4, 6]), &Pass::evaluation()).unwrap_err().to_string();
-    assert!(line.contains("5 neighbors are asked for, but there are only 4 candidates"), "{line}");
+    let layer = ConvNnAttention::from_kvt_attention(&linear(&[18, 6]), &square(), 2, 5).unwrap();
+    let line = layer.forward_t(&matrix(&[1, 4, 6]), &Pass::evaluation()).unwrap_err().to_string();
+    assert!(line.contains("`neighbors` is 5, but there are only 4 candidates"), "{line}");
 }
 
-/// The option `kernel` of the 2-D layer: read where it stands, standard where it does not.
+/// The option `kernel` of the 2-D layer, standard by default.
 #[test]
 fn the_kernel_of_the_2d_layer() {
     let parse = |text: &str| serde_json::from_str::<ConvNn2dConfig>(text).unwrap();
     assert_eq!(parse("{}").kernel, Kernel::Standard);
-    let config = parse(r#"{"in_channels": 4, "out_channels": 4, "neighbors": 3, "kernel": "depthwise"}"#);
+    let config = parse(r#"{"neighbors": 3, "kernel": "depthwise"}"#);
     assert_eq!(parse(&serde_json::to_string(&config).unwrap()), config);
     let parameters = convnn_core::Parameters::new(&Streams::new(0), DType::F32, &Device::Cpu);
-    let layer = ConvNn2d::new(&config, parameters.builder()).unwrap();
+    let layer = ConvNn2d::new(4, 4, &config, parameters.builder()).unwrap();
     assert_eq!(layer.weight().dims(), [4, 1, 3]);
     let x = normal(0, "x", &[2, 4, 5, 6]);
-    assert_eq!(layer.forward(&x, &Pass::evaluation()).unwrap().dims(), [2, 4, 5, 6]);
-    let refused = |text: &str| {
+    assert_eq!(layer.forward_t(&x, &Pass::evaluation()).unwrap().dims(), [2, 4, 5, 6]);
+    let refused = |outputs: usize, text: &str| {
         let parameters = convnn_core::Parameters::new(&Streams::new(0), DType::F32, &Device::Cpu);
-        ConvNn2d::new(&parse(text), parameters.builder()).unwrap_err().to_string()
+        ConvNn2d::new(4, outputs, &parse(text), parameters.builder()).unwrap_err().to_string()
     };
-    let line = refused(r#"{"in_channels": 4, "out_channels": 6, "kernel": "depthwise"}"#);
+    let line = refused(6, r#"{"kernel": "depthwise"}"#);
     assert!(line.contains("`kernel` is depthwise from 4 to 6 channels"), "{line}");
-    let line = refused(r#"{"in_channels": 4, "out_channels": 4, "kernel": "depthwise_separable"}"#);
+    let line = refused(4, r#"{"kernel": "depthwise_separable"}"#);
     assert!(line.contains("`kernel` is depthwise_separable; expected standard or depthwise"), "{line}");
 }

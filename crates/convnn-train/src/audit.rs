@@ -1,6 +1,6 @@
-//! The audit of the first step: every trainable parameter gets a finite gradient that is not all zero.
+//! The audit of the first step: every trainable parameter must have a finite gradient that is not all zeros.
 //!
-//! Candle drops gradients silently where an op has none, and training then merely looks slow.
+//! Candle silently drops the gradients of operations that have none; training then merely looks slow.
 
 use crate::config::AuditRule;
 use crate::{Error, Result};
@@ -10,8 +10,8 @@ use candle_core::{DType, Tensor, Var};
 /// Checks the gradients of the first step.
 ///
 /// # Errors
-/// [`Error::Audit`] with the names of the parameters without a gradient or with one of zeros, if `rule` is strict, or
-/// with a gradient that is not finite.
+/// [`Error::Audit`] with the names of the parameters that have no gradient or one of zeros, if `rule` is strict, and in
+/// any case of those whose gradient is not finite.
 pub fn audit(parameters: &[(String, Var)], gradients: &GradStore, rule: AuditRule) -> Result<()> {
     let (mut untrained, mut broken) = (Vec::new(), Vec::new());
     for (name, var) in parameters {
@@ -32,19 +32,19 @@ pub fn audit(parameters: &[(String, Var)], gradients: &GradStore, rule: AuditRul
             Ok(())
         }
         (false, AuditRule::Strict) => {
-            Err(Error::Audit(format!("{}; if that is meant, add --set audit=report", list(&untrained))))
+            Err(Error::Audit(format!("{}; if this is intended, add --set audit=report", list(&untrained))))
         }
     }
 }
 
-/// The largest absolute value, or NaN where there is one.
+/// The largest absolute value, or NaN if there is a NaN.
 fn largest(tensor: &Tensor) -> Result<f32> {
     let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let keep = |largest: f32, value: f32| if largest.is_nan() || value <= largest { largest } else { value };
     Ok(values.into_iter().map(f32::abs).fold(0.0, keep))
 }
 
-/// The first five names, and how many more there are.
+/// The first five names and the number of the others.
 fn list(names: &[String]) -> String {
     let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(5) {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn every_fault_is_named() {
         let parameters = ["good", "zero", "absent"].map(|name| (name.to_owned(), var(&[1.0, -2.0])));
         let [(_, good), (_, zero), _] = &parameters;
         let loss = good.sqr().unwrap().sum_all().unwrap()

@@ -1,7 +1,7 @@
-//! Checkpoints: `checkpoints/epoch-NNNN/` with model, optimizer and state, whole or absent.
+//! Checkpoints: folders `checkpoints/epoch-NNNN/` with the model, the optimizer and the state of a run.
 //!
-//! A checkpoint is written aside, synced and renamed. `state.json` holds the SHA-256 of the other files and of itself,
-//! so that a resume never takes a damaged one. The newest two and the best are kept.
+//! A checkpoint is written aside, synced and renamed, so that it is complete or absent. `state.json` holds the SHA-256 of
+//! every file, itself included, so that a run never resumes from a damaged one. The newest two and the best are kept.
 
 use crate::config::RunConfig;
 use crate::files::{sync_directory, write_durably};
@@ -17,28 +17,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// File of parameters and running statistics.
+/// The file of the parameters and running statistics.
 pub const MODEL: &str = "model.safetensors";
-/// File of the optimizer's moments.
+/// The file of what the optimizer remembers.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
-/// File of everything else.
+/// The file of everything else.
 pub const STATE: &str = "state.json";
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainState {
-    /// Whole epochs done.
+    /// Number of finished epochs.
     pub epoch: usize,
-    /// Steps done in the epoch under way; 0 between epochs.
+    /// Number of finished steps of the current epoch; 0 between epochs.
     pub batch: usize,
-    /// Steps done over the whole run.
+    /// Number of finished steps of the whole run.
     pub step: u64,
-    /// Training sums of the epoch under way.
+    /// Training sums of the current epoch.
     pub tally: Tally,
-    /// Seconds spent on the epoch under way.
+    /// Seconds spent on the current epoch.
     pub seconds: f64,
-    /// The metrics of every whole epoch.
+    /// The metrics of every finished epoch.
     pub history: Vec<EpochMetrics>,
     /// The configuration of the run.
     pub config: RunConfig,
@@ -46,38 +46,38 @@ pub struct TrainState {
     pub images: TrainingImages,
 }
 
-/// What tells one set of training images, in its order, from another.
+/// Identifies a set of training images and its order.
 ///
-/// The sources give CIFAR in different orders, and a run cannot go on with another one.
+/// The sources of CIFAR order the images differently, and a run can only continue with the same order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingImages {
-    /// Where they came from, for people.
+    /// Where they come from, for messages.
     pub origin: String,
-    /// SHA-256 of the labels in their order. The images are covered by the checksums of their source.
+    /// SHA-256 of the labels in order. The images themselves are covered by the checksums of their source.
     pub labels_sha256: String,
 }
 
 impl TrainingImages {
-    /// Those of `data`.
+    /// Identifies the training images of `data`.
     pub fn of(data: &Dataset) -> Self {
         let labels = data.train.labels(Labels::Fine).unwrap_or_default();
         Self { origin: data.origin.clone(), labels_sha256: hex(&Sha256::digest(labels)) }
     }
 }
 
-/// A checkpoint read back and verified.
+/// A checkpoint that was read and verified.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Its folder.
     pub folder: PathBuf,
-    /// Where the run stood.
+    /// The state of the run.
     pub state: TrainState,
-    /// Parameters and running statistics by name.
+    /// The parameters and running statistics by name.
     pub model: BTreeMap<String, Tensor>,
-    /// The optimizer's moments by name.
+    /// What the optimizer remembers, by name.
     pub optimizer: BTreeMap<String, Tensor>,
-    /// SHA-256 of the model's file.
+    /// SHA-256 of the model file.
     pub model_sha256: String,
 }
 
@@ -94,7 +94,7 @@ struct StateFile {
     state: TrainState,
     model_sha256: String,
     optimizer_sha256: String,
-    /// SHA-256 of this object without this entry, as compact JSON.
+    /// SHA-256 of the other entries as compact JSON.
     sha256: String,
 }
 
@@ -106,15 +106,15 @@ impl StateFile {
 }
 
 impl Checkpoints {
-    /// The checkpoints in `folder`, which need not exist yet.
+    /// The checkpoints in `folder`, which may not exist yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }
 
-    /// Saves a checkpoint and removes those that are no longer kept; returns the SHA-256 of the model's file.
+    /// Saves a checkpoint and removes those that are no longer kept; returns the SHA-256 of the model file.
     ///
     /// # Errors
-    /// Where it cannot be written; the earlier ones stay as they are then.
+    /// If it cannot be written; earlier checkpoints are then unchanged.
     pub fn save(
         &self,
         state: &TrainState,
@@ -132,7 +132,7 @@ impl Checkpoints {
             Ok(sha256)
         });
         if written.is_err() {
-            // The first error is the one to report; what stays aside is swept before the next save.
+            // The first error is the one to report; leftovers are removed before the next save.
             let _ = fs::remove_dir_all(&aside);
             return written;
         }
@@ -140,10 +140,10 @@ impl Checkpoints {
         written
     }
 
-    /// The newest checkpoint that verifies, and a line about each newer one that does not.
+    /// The newest valid checkpoint, and one line for each newer one that is damaged.
     ///
     /// # Errors
-    /// Where the folder cannot be listed.
+    /// If the folder cannot be listed.
     pub fn newest(&self) -> Result<(Option<Checkpoint>, Vec<String>)> {
         let mut refused = Vec::new();
         for (_, folder) in self.list()?.into_iter().rev() {
@@ -155,12 +155,12 @@ impl Checkpoints {
         Ok((None, refused))
     }
 
-    /// The folder of the checkpoint after `epoch` whole epochs.
-    pub fn of_epoch(&self, epoch: usize) -> PathBuf {
+    /// The folder of the checkpoint after `epoch` epochs.
+    fn of_epoch(&self, epoch: usize) -> PathBuf {
         self.folder.join(name(epoch, 0))
     }
 
-    /// Checkpoints by (epoch, batch), oldest first.
+    /// Checkpoints with their (epoch, batch), oldest first.
     fn list(&self) -> Result<Vec<((usize, usize), PathBuf)>> {
         let mut found = Vec::new();
         for path in entries(&self.folder)? {
@@ -181,7 +181,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Removes a checkpoint so that it is whole or absent at every moment.
+    /// Removes a checkpoint; it is complete or absent at any moment.
     fn discard(&self, path: &Path) -> Result<()> {
         let Some(name) = path.file_name().filter(|_| path.exists()) else { return Ok(()) };
         let aside = self.folder.join(format!("{OLD}{}", name.to_string_lossy()));
@@ -189,7 +189,7 @@ impl Checkpoints {
         fs::remove_dir_all(&aside).map_err(Error::io("remove", &aside))
     }
 
-    /// Removes what an interrupted save or removal left.
+    /// Removes what interrupted saves and removals left behind.
     fn sweep(&self) -> Result<()> {
         for path in entries(&self.folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -205,7 +205,7 @@ impl Checkpoint {
     /// Reads and verifies the checkpoint in `folder`.
     ///
     /// # Errors
-    /// Where a file is missing, or is not the one that was written.
+    /// If a file is missing or damaged.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(STATE);
         let damaged = |message: String| Error::Damaged { path: path.clone(), message };
@@ -213,10 +213,10 @@ impl Checkpoint {
         let file: StateFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         let digest = file.digest().map_err(|error| damaged(error.to_string()))?;
         if digest != file.sha256 {
-            return Err(damaged(format!("SHA-256 {digest} found, {} expected", file.sha256)));
+            return Err(damaged(format!("SHA-256 is {digest}; expected {}", file.sha256)));
         }
         if position(folder).is_some_and(|position| position != (file.state.epoch, file.state.batch)) {
-            return Err(damaged(format!("it is of {}", name(file.state.epoch, file.state.batch))));
+            return Err(damaged(format!("it belongs to {}", name(file.state.epoch, file.state.batch))));
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -228,9 +228,9 @@ impl Checkpoint {
     }
 }
 
-/// Prefix of a checkpoint that is being written.
+/// Prefix of a checkpoint being written.
 const SAVING: &str = ".saving-";
-/// Prefix of a checkpoint that is being removed.
+/// Prefix of a checkpoint being removed.
 const OLD: &str = ".old-";
 
 fn write_aside(
@@ -254,7 +254,7 @@ fn write_aside(
     Ok(file.model_sha256)
 }
 
-/// `epoch-NNNN`, or `epoch-NNNN-batch-NNNNN` in the middle of the next epoch.
+/// `epoch-NNNN`, or `epoch-NNNN-batch-NNNNN` within the next epoch.
 fn name(epoch: usize, batch: usize) -> String {
     match batch {
         0 => format!("epoch-{epoch:04}"),
@@ -262,7 +262,7 @@ fn name(epoch: usize, batch: usize) -> String {
     }
 }
 
-/// The inverse of [`name`].
+/// The (epoch, batch) of a folder: the inverse of [`name`].
 fn position(path: &Path) -> Option<(usize, usize)> {
     let (epoch, batch) = {
         let rest = path.file_name()?.to_str()?.strip_prefix("epoch-")?;

@@ -1,7 +1,7 @@
-//! The training loop: epochs of steps, an evaluation after each, a checkpoint after that.
+//! The training loop: every epoch is followed by an evaluation and a checkpoint.
 //!
-//! All randomness comes from streams named by epoch and step, so that a run that goes on from a checkpoint computes
-//! the same bits as one that never stopped.
+//! All randomness comes from streams named by epoch and step, so that a resumed run computes the same bits as one that
+//! was never interrupted.
 
 use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
@@ -22,7 +22,7 @@ use convnn_data::{Batch, Dataset, Loader};
 use convnn_models::ModelCard;
 use std::time::{Instant, SystemTime};
 
-/// A run: what to train, on what, and where it is kept.
+/// A run: the configuration, the data, and the folder.
 pub struct Run<'a> {
     /// The configuration.
     pub config: &'a RunConfig,
@@ -30,19 +30,20 @@ pub struct Run<'a> {
     pub data: &'a Dataset,
     /// The folder.
     pub folder: &'a RunFolder,
-    /// Asked after every step.
+    /// Checked after every step.
     pub stop: &'a StopRequest,
     /// Where progress is shown.
     pub progress: &'a Progress,
-    /// The command, for the record.
+    /// The command line, for `environment.json`.
     pub command: Vec<String>,
 }
 
 impl Run<'_> {
-    /// Trains `session` from its newest checkpoint, or from the beginning, to the end.
+    /// Trains `session` to the end, from the newest checkpoint if there is one.
     ///
     /// # Errors
-    /// Where training diverges, a signal asks to stop, or a file cannot be written.
+    /// [`Error::Diverged`] if training diverges, [`Error::Audit`] if the first step leaves parameters untrained,
+    /// [`Error::Stopped`] if a signal asks to stop, or an error of the files.
     pub fn train(&self, session: &Session) -> Result<RunResult> {
         let mut training = Training::new(self, session)?;
         let environment = Environment::read(&self.data.origin, self.command.clone(), training.state.step);
@@ -54,7 +55,7 @@ impl Run<'_> {
     }
 }
 
-/// A run under way.
+/// The state of a run.
 struct Training<'a> {
     run: &'a Run<'a>,
     session: &'a Session,
@@ -97,7 +98,7 @@ impl<'a> Training<'a> {
         Ok(training)
     }
 
-    /// Takes up the newest checkpoint that verifies, if there is one.
+    /// Continues from the newest valid checkpoint, if there is one.
     fn resume(&mut self) -> Result<()> {
         let (checkpoint, refused) = self.run.folder.checkpoints().newest()?;
         for line in &refused {
@@ -105,16 +106,18 @@ impl<'a> Training<'a> {
         }
         let Some(checkpoint) = checkpoint else {
             if !refused.is_empty() {
-                tracing::warn!("no checkpoint verifies: the run starts from the beginning");
+                tracing::warn!("there is no valid checkpoint: the run starts from the beginning");
             }
             return Ok(());
         };
         self.ensure_same(&checkpoint)?;
         self.session.restore(&checkpoint.model)?;
-        self.optimizer.restore(&checkpoint.optimizer)?;
+        self.optimizer.load_state(&checkpoint.optimizer, checkpoint.state.step)?;
         let (before, now) = (checkpoint.state.config.epochs, self.run.config.epochs);
         if before != now {
-            tracing::info!("{now} epochs in place of {before}: the learning rate follows the longer run from here on");
+            tracing::info!(
+                "{now} epochs instead of {before}: from here on the learning rate follows the longer schedule"
+            );
         }
         let (config, images) = (self.run.config.clone(), self.state.images.clone());
         self.state = TrainState { config, images, ..checkpoint.state };
@@ -123,7 +126,7 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Fails where a checkpoint is of another configuration or of other images.
+    /// Fails if a checkpoint has another configuration or other images.
     fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<()> {
         let (stored, now) = (&checkpoint.state, &self.state);
         let mut difference = first_difference(&stored.config, &now.config, &["epochs", "data"])?;
@@ -142,7 +145,7 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// The rest of an epoch, its evaluation and its checkpoint.
+    /// Trains the rest of an epoch, evaluates, and saves a checkpoint.
     fn epoch(&mut self) -> Result<()> {
         let epoch = self.state.epoch;
         let started = Instant::now();
@@ -194,11 +197,11 @@ impl<'a> Training<'a> {
             return Err(self.diverged("the training loss", value));
         }
         let gradients = backward(&loss)?;
-        // Later a parameter may well be without a gradient: neighbors that are all padding, a ReLU that never fires.
+        // In later steps a parameter may have no gradient: all its neighbors are padding, or its ReLU is never active.
         if self.state.step == 0 {
             audit(&self.session.parameters.trainable(), &gradients, self.run.config.audit)?;
         }
-        let norm = self.optimizer.step(gradients, self.rates.at(self.state.step), self.state.step)?;
+        let norm = self.optimizer.step(&gradients, self.rates.at(self.state.step))?;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient norm", norm));
         }
@@ -208,8 +211,8 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// `metrics.jsonl` and TensorBoard; both come before the checkpoint, since a resume rewrites the first and a point
-    /// that stands twice in the second does no harm.
+    /// Appends to `metrics.jsonl` and TensorBoard. This happens before the checkpoint: when resuming, the first is
+    /// rewritten, and a point that appears twice in the second does no harm.
     fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.run.folder.append_metrics(metrics)?;
         let scalars = [
@@ -226,15 +229,15 @@ impl<'a> Training<'a> {
 
     fn save(&mut self) -> Result<()> {
         let tensors = self.session.tensors();
-        self.weights_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.tensors())?;
+        self.weights_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state())?;
         Ok(())
     }
 
-    /// Saves the epoch under way and ends with [`Error::Stopped`], if a signal asked for it.
+    /// If a signal asked to stop, saves the current epoch and returns [`Error::Stopped`].
     fn stop_if_asked(&mut self) -> Result<()> {
         let Some(signal) = self.run.stop.signal() else { return Ok(()) };
         self.save()?;
-        let kept = format!("everything is saved in {}; add --resume to go on", self.run.folder.path().display());
+        let kept = format!("everything is saved in {}; add --resume to continue", self.run.folder.path().display());
         Err(Error::Stopped { signal, step: self.state.step, kept })
     }
 
@@ -247,7 +250,7 @@ impl<'a> Training<'a> {
         Error::Diverged { what, value, step, epoch, learning_rate: self.rates.at(step), kept }
     }
 
-    /// Writes the weights folder, in the layout of the hub.
+    /// Writes the weights folder, in the layout of the Hugging Face hub.
     fn export(&self, score: &Score) -> Result<()> {
         let config = self.run.config;
         let row = |what: &str, value: String| (what.to_owned(), value);
@@ -265,7 +268,7 @@ impl<'a> Training<'a> {
         Ok(convnn_models::weights::save(&folder, &config.model, &self.session.parameters, &card)?)
     }
 
-    /// Exports the weights and writes the result.
+    /// Exports the weights and writes `result.json`.
     fn finish(self) -> Result<RunResult> {
         let (config, history) = (self.run.config, &self.state.history);
         let missing =

@@ -1,39 +1,39 @@
-//! What a run ran on: versions, revision, processor, threads.
+//! What a run ran on: versions, processor, threads.
 
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `environment.json`: the machine and the program of the latest start.
+/// `environment.json`: the program and the machine of the latest start.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
     /// Version of this crate.
     pub convnn: &'static str,
-    /// Revision of the sources, where they were built from a repository.
+    /// Revision of the sources, if they were built in a repository.
     pub revision: Option<&'static str>,
-    /// Version of Candle, which is pinned.
+    /// Version of Candle.
     pub candle: &'static str,
     /// The device.
     pub device: &'static str,
-    /// Name of the processor.
+    /// Name of the processor, if known.
     pub cpu: Option<String>,
-    /// Processors that this process may use.
+    /// Number of processors available to this process.
     pub cores: usize,
-    /// Threads of the pool; results do not depend on them.
+    /// Number of threads. Results do not depend on it.
     pub threads: usize,
     /// Operating system and architecture.
     pub system: String,
-    /// Where the images came from.
+    /// Where the images come from.
     pub data: String,
-    /// The command.
+    /// The command line.
     pub command: Vec<String>,
     /// Seconds since 1970 at the start.
     pub started: u64,
-    /// Steps done before the start; above 0 for a resumed run.
+    /// Number of steps before this start; 0 unless the run was resumed.
     pub resumed_at_step: u64,
 }
 
 impl Environment {
-    /// Reads the present environment.
+    /// Describes the current process.
     pub fn read(data: &str, command: Vec<String>, resumed_at_step: u64) -> Self {
         Self {
             convnn: env!("CARGO_PKG_VERSION"),
@@ -52,7 +52,7 @@ impl Environment {
     }
 }
 
-/// The processor's name as Linux tells it.
+/// The name of the processor, on Linux.
 fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

@@ -1,39 +1,39 @@
-//! What can stop a run, each case with the names and numbers a reader needs to mend it.
+//! Errors: what can stop a run, and what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of everything in this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of configuration, data, files or numbers. Each prints as one line.
+/// An error of the configuration, the data, a file or a computation. Each prints as one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration key or value that cannot be used, with the file and line or the argument it comes from.
+    /// A configuration key or value that cannot be used, and where it comes from.
     #[error("{place}: {message}")]
     Config {
-        /// `FILE:LINE`, or the argument as given.
+        /// `FILE:LINE`, or the argument.
         place: String,
         /// What was found and what was expected.
         message: String,
     },
-    /// The resolved configuration holds a value outside its range.
+    /// A value outside its range.
     #[error("`{key}` is {found}; expected {expected}")]
     Value {
-        /// The key, as in `layer.neighbors`.
+        /// The key, such as `layer.neighbors`.
         key: String,
         /// The value found.
         found: String,
-        /// What would be accepted.
+        /// What is accepted.
         expected: String,
     },
-    /// Another process writes to the run folder.
+    /// Another process is using the run folder.
     #[error("the run folder {} is in use by process {process}; wait for it, or choose another --out", folder.display())]
     InUse {
         /// The run folder.
         folder: PathBuf,
-        /// Identity of the process that holds the lock.
+        /// The process that holds the lock.
         process: String,
     },
     /// The run folder holds a run with another configuration.
@@ -49,26 +49,26 @@ pub enum Error {
         key: String,
         /// Its value in the run folder.
         stored: String,
-        /// Its value as asked for.
+        /// The value requested.
         requested: String,
     },
-    /// The run folder holds an interrupted run, and nothing said to go on with it.
-    #[error("the run folder {} holds an unfinished run; add --resume to go on with it, or choose another --out", folder.display())]
+    /// The run folder holds an unfinished run, and resuming it was not asked for.
+    #[error("the run folder {} holds an unfinished run; add --resume to continue it, or choose another --out", folder.display())]
     Unfinished {
         /// The run folder.
         folder: PathBuf,
     },
-    /// The folder is not one of ours.
+    /// The folder is not what it should be.
     #[error("{} {found}; expected {expected}", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// What was found.
         found: String,
-        /// What was expected, and what to do.
+        /// What was expected, or what to do.
         expected: String,
     },
-    /// Loss or gradients are no longer finite.
+    /// The loss or the gradient is no longer finite.
     #[error(
         "{what} is {value} at step {step} (epoch {epoch}, learning rate {learning_rate:e}): training has diverged; \
          {kept}; lower `learning_rate` or `clip_grad_norm`, or lengthen `warmup_epochs`"
@@ -82,15 +82,15 @@ pub enum Error {
         step: u64,
         /// The epoch, counted from 1.
         epoch: usize,
-        /// The learning rate of that step.
+        /// The learning rate of the step.
         learning_rate: f64,
-        /// What remains on disk.
+        /// What is left on disk.
         kept: String,
     },
-    /// Parameters that the first step does not train.
+    /// The first step does not train some parameters.
     #[error("the first step does not train {}", .0)]
     Audit(String),
-    /// Golden tensors that are not reached.
+    /// Some cases differ from their golden tensors.
     #[error("{failed} of {cases} cases differ from their golden tensors")]
     Parity {
         /// Cases that differ.
@@ -98,18 +98,18 @@ pub enum Error {
         /// Cases compared.
         cases: usize,
     },
-    /// A signal asked the run to stop, and it did so with everything saved.
+    /// A signal stopped the run after everything was saved.
     #[error("stopped by signal {signal} at step {step}; {kept}")]
     Stopped {
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
         /// Steps done over the whole run.
         step: u64,
-        /// What remains on disk, and how to go on.
+        /// What is left on disk, and how to continue.
         kept: String,
     },
-    /// The device, a quota or a limit leaves no room for a file.
-    #[error("no space left to {action} {}: {source}; what was saved before is intact: free some space and add --resume", path.display())]
+    /// There is no room for a file on the device, or within a quota or limit.
+    #[error("no space left to {action} {}: {source}; what was saved before is intact; free some space and add --resume", path.display())]
     NoSpace {
         /// What was being done.
         action: &'static str,
@@ -128,7 +128,7 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
-    /// A file of ours does not hold what it should.
+    /// A file does not hold what it should.
     #[error("{}: {message}", path.display())]
     Damaged {
         /// The file.
@@ -136,10 +136,10 @@ pub enum Error {
         /// What was found and what was expected.
         message: String,
     },
-    /// An error of the operations or layers.
+    /// An error of an operation or layer.
     #[error(transparent)]
     Core(#[from] convnn_core::Error),
-    /// An error of the models.
+    /// An error of a model.
     #[error(transparent)]
     Models(#[from] convnn_models::Error),
     /// An error of the data.
@@ -154,7 +154,7 @@ impl From<candle_core::Error> for Error {
 }
 
 impl Error {
-    /// Wraps a failure of the file system; a lack of room becomes [`Error::NoSpace`].
+    /// Wraps an I/O error: [`Error::NoSpace`] if there is no room, else [`Error::Io`]. `action` is a verb.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
@@ -165,8 +165,8 @@ impl Error {
         }
     }
 
-    /// The exit code of a program that ends with this error: 2 for input that cannot be used, 128 plus the signal for
-    /// a stop, else 1.
+    /// The exit code of a program that ends with this error: 2 for unusable input, 128 plus the number of the signal
+    /// that stopped it, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Diverged { .. } | Self::Audit(_) | Self::Parity { .. } => 1,

@@ -1,39 +1,37 @@
-//! Files that are either whole or absent: written aside, synced, renamed.
+//! Durable files: written aside, synced, renamed, so that they are complete or absent.
 
 use crate::{Error, Result};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path` so that a reader, or a start after a power failure, finds the old file or the new one.
-///
-/// The file mode is the usual one under the process's umask.
+/// Writes `bytes` to `path` so that readers find either the old file or the new one, even after a power failure.
 ///
 /// # Errors
-/// Where the folder cannot be written; the file aside is removed then, and the old one stays.
+/// If the folder cannot be written; the old file is then unchanged.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = aside(path);
     let written = File::create(&aside)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&aside, path));
     if let Err(error) = written {
-        // The first error is the one to report; what cannot be removed is overwritten by the next write.
+        // The first error is the one to report; a leftover is overwritten by the next write.
         let _ = fs::remove_file(&aside);
         return Err(Error::io("write", path)(error));
     }
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Makes the names in `folder` survive a power failure.
+/// Makes the names in `folder` durable.
 ///
 /// # Errors
-/// Where the folder cannot be opened or synced.
+/// If the folder cannot be opened or synced.
 pub fn sync_directory(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
 }
 
-/// The hidden sibling of `path` that is written before the rename.
+/// The hidden file beside `path` that is written first.
 fn aside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}", std::process::id()))
@@ -46,7 +44,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_new_file_replaces_the_old_one_with_the_usual_mode() {
+    fn a_new_file_replaces_the_old_one() {
         let folder = tempfile::tempdir().unwrap();
         let (path, plain) = (folder.path().join("a"), folder.path().join("plain"));
         write_durably(&path, b"one").unwrap();

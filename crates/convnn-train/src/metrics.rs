@@ -1,29 +1,26 @@
-//! Exact top-1, top-5 and loss over a data set.
+//! Loss, top-1 and top-5 over a data set.
 
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
 
-/// Sums over the images seen so far; the means are exact, not means of batch means.
+/// Sums over the images seen so far. The means are exact, not means of batch means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {
-    /// Images seen.
+    /// Number of images.
     pub images: u64,
-    /// Images whose label has the largest logit.
+    /// Number of images whose label has the largest logit.
     pub top1: u64,
-    /// Images whose label is among the five largest logits.
+    /// Number of images whose label has one of the five largest logits.
     pub top5: u64,
-    /// Sum of the images' losses.
+    /// Sum of the losses.
     pub loss: f64,
 }
 
 impl Tally {
-    /// Adds a batch: its logits (B, classes), labels (B) and the mean loss over it.
-    ///
-    /// # Errors
-    /// Where Candle fails to read the tensors.
+    /// Adds a batch: logits (B, classes), labels (B), and the mean of its losses.
     pub fn add(&mut self, logits: &Tensor, labels: &Tensor, mean_loss: f64) -> Result<()> {
         let classes = logits.dim(D::Minus1)?;
         let logits = logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -54,9 +51,9 @@ impl Tally {
     }
 }
 
-/// How many classes come before `label`: those with a larger logit, and of equal logits those with a lower index.
+/// The number of classes ranked before `label`: those with a larger logit, or with an equal logit and a lower index.
 ///
-/// A NaN comes before every number, so that a broken model scores nothing.
+/// NaN ranks before every number, so that a broken model scores nothing.
 fn rank(logits: &[f32], label: usize) -> usize {
     let Some(&own) = logits.get(label) else { return logits.len() };
     if own.is_nan() {

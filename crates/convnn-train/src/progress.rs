@@ -1,4 +1,4 @@
-//! Progress on standard error: a bar on a terminal, plain lines elsewhere.
+//! Progress on standard error: a bar on a terminal, otherwise plain lines.
 
 use crate::results::EpochMetrics;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -6,14 +6,14 @@ use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Shows images a second, the loss and the time left.
+/// Shows images per second, the loss, and the time left.
 pub struct Progress {
     shown: Shown,
     bar: ProgressBar,
     pace: RefCell<Pace>,
 }
 
-/// What is shown.
+/// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
     Bar,
@@ -21,23 +21,23 @@ enum Shown {
     Nothing,
 }
 
-/// Where the work under way stands.
+/// The current work.
 struct Pace {
     label: String,
     images: usize,
-    /// Images of later epochs.
+    /// Number of images in later epochs.
     later: usize,
-    /// Images seen by an earlier process.
+    /// Number of images seen by an earlier process.
     before: u64,
     started: Instant,
     reported: Instant,
 }
 
-/// Seconds between two plain lines in the middle of an epoch.
+/// Seconds between plain lines within an epoch.
 const LINE_SECONDS: u64 = 30;
 
 impl Progress {
-    /// A bar where standard error is a terminal, else lines.
+    /// A bar if standard error is a terminal, else lines.
     pub fn stderr() -> Self {
         Self::new(if std::io::stderr().is_terminal() { Shown::Bar } else { Shown::Lines })
     }
@@ -53,12 +53,12 @@ impl Progress {
         Self { shown, bar: ProgressBar::hidden().with_style(style()), pace: RefCell::new(pace) }
     }
 
-    /// The bar, which writers of other lines have to suspend.
+    /// The bar, to be suspended while other lines are written.
     pub fn bar(&self) -> ProgressBar {
         self.bar.clone()
     }
 
-    /// Work called `label` on so many `images` begins, with `seen` of them done; `later` ones come after it.
+    /// Begins work called `label` on `images` images, of which `seen` are done; `later` more follow in other work.
     pub fn begin(&self, label: String, images: usize, seen: u64, later: usize) {
         let now = Instant::now();
         self.bar.reset();
@@ -72,7 +72,7 @@ impl Progress {
         self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now });
     }
 
-    /// `seen` images are done, with the mean loss `loss`.
+    /// Shows that `seen` images are done, with mean loss `loss`.
     pub fn step(&self, seen: u64, loss: f64) {
         let mut pace = self.pace.borrow_mut();
         let rate = (seen - pace.before) as f64 / pace.started.elapsed().as_secs_f64().max(1e-9);
@@ -86,12 +86,12 @@ impl Progress {
         self.bar.set_position(seen);
     }
 
-    /// The evaluation of the epoch begins.
+    /// Shows that the evaluation of the epoch begins.
     pub fn begin_evaluation(&self) {
         self.bar.set_message("evaluating");
     }
 
-    /// The epoch is evaluated.
+    /// Shows the metrics of an epoch.
     pub fn end_epoch(&self, metrics: &EpochMetrics, epochs: usize) {
         self.line(&format!(
             "epoch {}/{epochs}  train loss {:.4} top-1 {:.2} %  test loss {:.4} top-1 {:.2} % top-5 {:.2} %  \
@@ -107,7 +107,7 @@ impl Progress {
         ));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -115,7 +115,7 @@ impl Progress {
     fn line(&self, text: &str) {
         match self.shown {
             Shown::Bar => self.bar.println(text),
-            // A reader of the log that went away does not stop the training.
+            // Training continues if nobody reads the log any more.
             Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
             Shown::Nothing => {}
         }

@@ -1,17 +1,17 @@
-//! What a run reports: a line an epoch, and the summary at the end.
+//! What a run reports: metrics per epoch, and a summary.
 
 use convnn_data::DatasetName;
 use serde::{Deserialize, Serialize};
 
-/// A line of `metrics.jsonl`. Accuracies are in percent and exact over the data set.
+/// A line of `metrics.jsonl`. Accuracies are in percent, exact over the data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochMetrics {
     /// The epoch, counted from 1.
     pub epoch: usize,
-    /// Mean training loss, as the steps saw it.
+    /// Mean training loss of the steps.
     pub train_loss: f64,
-    /// Training top-1, as the steps saw it.
+    /// Training top-1 of the steps.
     pub train_top1: f64,
     /// Mean test loss.
     pub test_loss: f64,
@@ -19,15 +19,15 @@ pub struct EpochMetrics {
     pub test_top1: f64,
     /// Test top-5.
     pub test_top5: f64,
-    /// The learning rate of the epoch's last step.
+    /// The learning rate of the last step.
     pub learning_rate: f64,
     /// Seconds of training and evaluation.
     pub seconds: f64,
-    /// Training images a second, evaluation not counted.
+    /// Training images per second, without the evaluation.
     pub images_per_second: f64,
 }
 
-/// Test accuracy and loss of an epoch, or their means over several.
+/// Test accuracy and loss of an epoch, or their means over several epochs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 in percent.
@@ -36,46 +36,46 @@ pub struct Score {
     pub top5: f64,
     /// Mean loss.
     pub loss: f64,
-    /// The epoch, or the last one of several, counted from 1.
+    /// The epoch, or the last of several, counted from 1.
     pub epoch: usize,
 }
 
 /// `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// The last epoch: the headline.
+    /// The last epoch: the headline result.
     #[serde(rename = "final")]
     pub last: Score,
-    /// The mean of the last five epochs, or of all where there are fewer.
+    /// The mean of the last five epochs, or of all if there are fewer.
     pub last5: Score,
-    /// The epoch with the highest top-1; it is chosen on the test images, so it flatters.
+    /// The epoch with the highest top-1. It is chosen on the test images and therefore optimistic.
     pub best: Score,
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     pub params: usize,
-    /// Billions of floating-point operations of one image forward, two a multiply-add.
+    /// Billions of floating-point operations of the forward pass of one image, two per multiply-add.
     pub gflops: f64,
-    /// Mean seconds of an epoch, training and evaluation.
+    /// Mean seconds per epoch, training and evaluation.
     pub seconds_per_epoch: f64,
-    /// The preset the configuration started from.
+    /// The preset that the configuration started from.
     pub preset: String,
     /// The data set.
     pub dataset: DatasetName,
-    /// Where the images came from.
+    /// Where the images come from.
     pub data: String,
     /// The seed.
     pub seed: u64,
-    /// Epochs trained.
+    /// Number of epochs.
     pub epochs: usize,
-    /// SHA-256 of the last checkpoint's model: equal for equal runs.
+    /// SHA-256 of the model file of the last checkpoint; equal runs have equal hashes.
     pub weights_sha256: String,
 }
 
-/// The epoch with the highest test top-1; of equals, the earliest.
+/// The epoch with the highest test top-1, the earliest if there are several.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
     history.iter().reduce(|best, next| if next.test_top1 > best.test_top1 { next } else { best })
 }
 
-/// The mean score of the last `count` epochs; none where there is no epoch.
+/// The mean score of the last `count` epochs; `None` if there is no epoch.
 pub fn mean_of_last(history: &[EpochMetrics], count: usize) -> Option<Score> {
     let last = &history[history.len().saturating_sub(count)..];
     let mean = |value: fn(&EpochMetrics) -> f64| last.iter().map(value).sum::<f64>() / last.len() as f64;

@@ -1,7 +1,7 @@
-//! The folder of a run: its lock, its configuration, its metrics, and the marks of its end.
+//! The folder of a run.
 //!
 //! `config.toml` is written first and `DONE` last; in between come `environment.json`, `metrics.jsonl`, TensorBoard
-//! events, `checkpoints/`, `weights/` and `result.json`.
+//! events, `checkpoints/`, `weights/` and `result.json`. A lock keeps other processes out.
 
 use crate::checkpoint::Checkpoints;
 use crate::config::{RunConfig, Sources, first_difference};
@@ -13,46 +13,46 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A run folder that this process holds the lock of.
+/// A run folder locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Unlocked when closed, also by the end of the process.
+    /// Unlocked when closed, at the latest by the end of the process.
     _lock: File,
 }
 
-/// What is to happen with a run that was interrupted.
+/// What to do with an unfinished run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupted {
-    /// It is an error.
+    /// Return an error.
     Refuse,
-    /// It goes on, with more epochs if the configuration asks for more.
+    /// Continue it, with more epochs if the configuration asks for more.
     Resume,
 }
 
-/// What stands at the path of a run folder.
+/// What was found at the path of a run folder.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing, or an empty folder; nothing has been written.
+    /// Nothing, or an empty folder. Nothing has been written.
     Nothing,
-    /// A run with this configuration that can go on.
+    /// An unfinished run with this configuration.
     Unfinished(RunFolder),
-    /// A run with this configuration that is done.
+    /// A finished run with this configuration.
     Finished(RunFolder, Box<RunResult>),
 }
 
 impl RunFolder {
-    /// Looks at `path` for a run with `config`. Nothing is written but the lock of an existing run.
+    /// Looks at `path` for a run with `config`. Only the lock of an existing run is written.
     ///
     /// # Errors
-    /// Where another process is at work there, where it holds another configuration, where it holds an unfinished run
-    /// that is not to be resumed, or where it holds something else.
+    /// If another process is using the run, if it has another configuration or is unfinished and not to be resumed, or if
+    /// `path` is not a run folder.
     pub fn find(path: &Path, config: &RunConfig, interrupted: Interrupted) -> Result<Found> {
         if !holds_run(path)? {
             return Ok(Found::Nothing);
         }
         let folder = Self::lock(path)?;
-        let stored = folder.config()?;
+        let stored = stored_config(path)?;
         let longer = interrupted == Interrupted::Resume && config.epochs > stored.epochs;
         ensure_same(path, &stored, config, longer)?;
         let done = fs::exists(path.join(DONE)).map_err(Error::io("read", path))?;
@@ -66,10 +66,10 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder, if need be, locks it, and writes the configuration.
+    /// Creates the folder if necessary, locks it, and writes the configuration.
     ///
     /// # Errors
-    /// Where it cannot be made, or another process was faster.
+    /// If it cannot be created, or another process was faster.
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
         let folder = Self::lock(path)?;
@@ -80,10 +80,11 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Takes up an unfinished run: the marks of an earlier end go, and `config` may hold more epochs than before.
+    /// Prepares the run to continue: removes `DONE` and `result.json`, and writes `config`, which may have more epochs
+    /// than before.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
+    /// If the folder cannot be written.
     pub fn reopen(&self, config: &RunConfig) -> Result<()> {
         for name in [DONE, RESULT] {
             let path = self.path.join(name);
@@ -94,29 +95,21 @@ impl RunFolder {
         self.write_config(config)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its checkpoints.
+    /// The checkpoints of the run.
     pub fn checkpoints(&self) -> Checkpoints {
         checkpoints(&self.path)
     }
 
-    /// Its configuration.
+    /// Replaces `metrics.jsonl` by the lines of `history`: what was written after the checkpoint that a run resumes from
+    /// will be written again.
     ///
     /// # Errors
-    /// Where `config.toml` cannot be read or resolved.
-    pub fn config(&self) -> Result<RunConfig> {
-        stored_config(&self.path)
-    }
-
-    /// Replaces the lines of `metrics.jsonl` by those of `history`: what was written after the checkpoint that a run
-    /// resumes from will be written again.
-    ///
-    /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn reset_metrics(&self, history: &[EpochMetrics]) -> Result<()> {
         let mut text = String::new();
         for metrics in history {
@@ -129,7 +122,7 @@ impl RunFolder {
     /// Appends a line to `metrics.jsonl`.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn append_metrics(&self, metrics: &EpochMetrics) -> Result<()> {
         let path = self.path.join(METRICS);
         let line = self.json(METRICS, metrics, serde_json::to_string)? + "\n";
@@ -137,19 +130,19 @@ impl RunFolder {
         file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(Error::io("write", &path))
     }
 
-    /// Writes a JSON file for people and tools.
+    /// Writes a JSON file.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let text = self.json(name, value, serde_json::to_string_pretty)? + "\n";
         write_durably(&self.path.join(name), text.as_bytes())
     }
 
-    /// Writes `result.json`, and then `DONE`.
+    /// Writes `result.json`, then `DONE`.
     ///
     /// # Errors
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     pub fn finish(&self, result: &RunResult) -> Result<()> {
         self.write_json(RESULT, result)?;
         write_durably(&self.path.join(DONE), b"")
@@ -169,7 +162,7 @@ impl RunFolder {
         write(&value).map_err(|error| Error::Damaged { path: self.path.join(name), message: error.to_string() })
     }
 
-    /// Takes the lock, which holds the identity of its process for others to name.
+    /// Locks the folder. The lock file holds the id of the process, for error messages of others.
     fn lock(path: &Path) -> Result<Self> {
         let file_path = path.join(LOCK);
         let failed = |error| Error::io("lock", &file_path)(error);
@@ -195,7 +188,7 @@ impl RunFolder {
 /// The configuration of the run in the folder `path`.
 ///
 /// # Errors
-/// Where `config.toml` cannot be read or resolved.
+/// If `config.toml` cannot be read or resolved.
 pub fn stored_config(path: &Path) -> Result<RunConfig> {
     Sources { file: Some(&path.join(CONFIG)), ..Sources::default() }.resolve()
 }
@@ -205,10 +198,10 @@ pub fn checkpoints(path: &Path) -> Checkpoints {
     Checkpoints::new(path.join("checkpoints"))
 }
 
-/// Whether `path` is a folder with a run; an empty or absent folder holds none.
+/// Whether `path` is the folder of a run; `false` if it is empty or absent.
 ///
 /// # Errors
-/// Where it is no folder, or holds something else.
+/// If it is not a folder, or holds something else.
 pub fn holds_run(path: &Path) -> Result<bool> {
     let foreign = |found: &str| Error::Folder {
         folder: path.to_owned(),
@@ -218,30 +211,30 @@ pub fn holds_run(path: &Path) -> Result<bool> {
     match fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", path)(error)),
-        Ok(metadata) if !metadata.is_dir() => return Err(foreign("is no folder")),
+        Ok(metadata) if !metadata.is_dir() => return Err(foreign("is not a folder")),
         Ok(_) => {}
     }
     if fs::exists(path.join(CONFIG)).map_err(Error::io("read", path))? {
         return Ok(true);
     }
     for entry in fs::read_dir(path).map_err(Error::io("list", path))? {
-        // A start that was killed before it wrote the configuration leaves hidden files alone.
+        // A run that was killed before it wrote its configuration leaves only hidden files.
         let name = entry.map_err(Error::io("list", path))?.file_name();
         if !name.to_string_lossy().starts_with('.') {
-            return Err(foreign(&format!("holds `{}` and no run", name.to_string_lossy())));
+            return Err(foreign(&format!("holds `{}` but no run", name.to_string_lossy())));
         }
     }
     Ok(false)
 }
 
-/// Fails on the first key in which the run at `path` differs. The folder of the images may be another one: a resume
-/// compares the images themselves.
+/// Fails if the run at `path` has another configuration. Its images may come from another folder: resuming compares the
+/// images themselves.
 fn ensure_same(path: &Path, stored: &RunConfig, requested: &RunConfig, longer: bool) -> Result<()> {
     let is_sample = |config: &RunConfig| config.data == "sample";
-    let mut but = Vec::new();
-    but.extend(longer.then_some("epochs"));
-    but.extend((is_sample(stored) == is_sample(requested)).then_some("data"));
-    match first_difference(stored, requested, &but)? {
+    let mut ignored = Vec::new();
+    ignored.extend(longer.then_some("epochs"));
+    ignored.extend((is_sample(stored) == is_sample(requested)).then_some("data"));
+    match first_difference(stored, requested, &ignored)? {
         None => Ok(()),
         Some(difference) => Err(Error::OtherConfiguration {
             folder: path.to_owned(),

@@ -1,18 +1,18 @@
-//! Learning rates over a run.
+//! Learning rate schedules.
 
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// How the learning rate moves after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Schedule {
-    /// It stays as it is.
+    /// It does not.
     Constant,
-    /// Half a cosine, from the full rate to 0 after the last step.
+    /// Along half a cosine, from the full rate to 0 after the last step.
     Cosine,
-    /// Every `step_epochs` epochs it is multiplied by `step_factor`.
+    /// It is multiplied by `step_factor` every `step_epochs` epochs.
     Step,
 }
 
@@ -21,22 +21,22 @@ pub enum Schedule {
 /// During the warm-up it rises linearly from `base / warmup_steps` to `base`.
 #[derive(Clone, Copy, Debug)]
 pub struct LearningRate {
-    /// The shape after the warm-up.
+    /// How it changes after the warm-up.
     pub schedule: Schedule,
     /// The full rate.
     pub base: f64,
-    /// Steps of the warm-up.
+    /// Number of warm-up steps.
     pub warmup_steps: u64,
-    /// Steps of the whole run, the warm-up included.
+    /// Number of steps of the whole run, including the warm-up.
     pub total_steps: u64,
-    /// Steps between two drops of [`Schedule::Step`].
+    /// Number of steps between the drops of [`Schedule::Step`].
     pub drop_steps: u64,
-    /// Factor of each drop of [`Schedule::Step`].
+    /// Factor of every drop of [`Schedule::Step`].
     pub drop_factor: f64,
 }
 
 impl LearningRate {
-    /// The rate of `step`, counted from 0.
+    /// The learning rate of `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.base * (step + 1) as f64 / self.warmup_steps as f64;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn no_warm_up_starts_at_the_full_rate() {
+    fn without_warm_up_the_full_rate_comes_first() {
         let rate = LearningRate { warmup_steps: 0, ..RATE };
         assert!((rate.at(0) - 0.1).abs() < 1e-15);
     }

@@ -1,4 +1,4 @@
-//! A model with its parameters, ready to train or to evaluate.
+//! A model with its parameters, ready to be trained or evaluated.
 
 use crate::Result;
 use crate::config::RunConfig;
@@ -11,9 +11,9 @@ use convnn_models::{Model, ModelConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A model built from its configuration, with seeded parameters.
+/// A model with seeded parameters.
 pub struct Session {
-    /// Every random stream of the run.
+    /// The random streams of the run.
     pub streams: Streams,
     /// The parameters and running statistics.
     pub parameters: Parameters,
@@ -23,10 +23,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Builds the model and sends two images of zeros through it, so that whatever cannot work fails here.
+    /// Builds the model and computes two images of zeros, so that whatever cannot work fails here.
     ///
     /// # Errors
-    /// Where the configuration does not make a model.
+    /// If the configuration is not that of a model.
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
         let streams = Streams::new(seed);
         let parameters = Parameters::new(&streams, DType::F32, &Device::Cpu);
@@ -37,10 +37,7 @@ impl Session {
         Ok(Self { streams, parameters, model, config: config.clone() })
     }
 
-    /// The model as it is now, of parameters that are no variables: a forward pass keeps nothing for a backward pass.
-    ///
-    /// # Errors
-    /// Those of Candle.
+    /// The model with its current parameters as constants, so that a forward pass keeps nothing for a backward pass.
     pub fn model_to_evaluate(&self) -> Result<Model> {
         let parameters = self.parameters.all().into_iter();
         let tensors = parameters.map(|(name, var)| (name, var.as_detached_tensor())).collect();
@@ -52,18 +49,18 @@ impl Session {
         self.parameters.all().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect()
     }
 
-    /// Replaces every parameter and running statistic.
+    /// Sets every parameter and running statistic.
     ///
     /// # Errors
-    /// Where one is missing or has another shape.
+    /// If one is missing or has another shape.
     pub fn restore(&self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         Ok(convnn_models::weights::load_into(&self.parameters, tensors)?)
     }
 
-    /// Batches of training images as `config` wants them.
+    /// Batches of training images, shuffled and augmented as configured.
     ///
     /// # Errors
-    /// Where the configuration does not fit the data.
+    /// If the configuration does not fit the data.
     pub fn training_loader(&self, data: &Dataset, config: &RunConfig) -> Result<Loader> {
         let settings = LoaderConfig {
             order: Order::Shuffled,
@@ -73,10 +70,10 @@ impl Session {
         self.loader(&data.train, settings)
     }
 
-    /// Batches of test images in their order.
+    /// Batches of test images in order.
     ///
     /// # Errors
-    /// Where the batch size is 0.
+    /// If the batch size is 0.
     pub fn test_loader(&self, data: &Dataset, batch_size: usize) -> Result<Loader> {
         self.loader(&data.test, self.loader_config(data, batch_size))
     }
@@ -94,12 +91,13 @@ impl Session {
         Ok(Loader::new(Arc::clone(split), settings, Arc::new(move |name: &str| streams.generator(name)))?)
     }
 
-    /// Loss, top-1 and top-5 over the batches of `loader`; `None` where `go_on`, asked after every batch with the
-    /// sums so far, says no.
+    /// Loss, top-1 and top-5 over the batches of `loader`.
+    ///
+    /// `proceed` is called after every batch with the sums so far; if it returns `false`, the result is `None`.
     ///
     /// # Errors
-    /// Where a batch cannot be read or computed.
-    pub fn evaluate(&self, loader: &Loader, mut go_on: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+    /// If a batch cannot be read or computed.
+    pub fn evaluate(&self, loader: &Loader, mut proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
         let mut tally = Tally::default();
         let model = self.model_to_evaluate()?;
         for batch in loader.epoch(0)? {
@@ -107,7 +105,7 @@ impl Session {
             let logits = model.forward(&batch.images, &Pass::evaluation())?;
             let loss = f64::from(ops::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
-            if !go_on(&tally) {
+            if !proceed(&tally) {
                 return Ok(None);
             }
         }

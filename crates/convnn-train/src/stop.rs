@@ -1,14 +1,14 @@
-//! A request to stop, as signals make it.
+//! Requests to stop a run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Set from outside, asked after every step; clones share it.
+/// A request to stop, checked after every step. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct StopRequest(Arc<AtomicUsize>);
 
 impl StopRequest {
-    /// The signal that asked, if one did.
+    /// The signal that asked to stop, if any.
     pub fn signal(&self) -> Option<i32> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -16,7 +16,7 @@ impl StopRequest {
         }
     }
 
-    /// The number of the signal, 0 for none, to be set by a handler.
+    /// The number of the signal, 0 for none. A signal handler sets it.
     pub fn flag(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.0)
     }

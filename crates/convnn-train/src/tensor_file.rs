@@ -1,6 +1,6 @@
-//! Safetensors files written as a stream, with their SHA-256.
+//! Safetensors files, written as a stream and with their SHA-256.
 //!
-//! The writer of the safetensors crate needs either the whole file in memory or a file that only its owner can read.
+//! The safetensors crate can only write from memory, or files that only their owner can read.
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// Writes `tensors` (f32) to `path` in the order of their names, synced; returns the SHA-256 of the file.
+/// Writes `tensors` as f32 to `path`, in the order of their names, and syncs the file; returns its SHA-256.
 ///
 /// # Errors
-/// Where the file cannot be written, or a tensor cannot be read.
+/// If the file cannot be written.
 pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<String> {
     let mut tensors: Vec<_> = tensors.iter().collect();
     tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -34,15 +34,15 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
-/// Reads the tensors of `path` onto the CPU, after checking its SHA-256.
+/// Reads the tensors of `path` after checking its SHA-256.
 ///
 /// # Errors
-/// [`Error::Damaged`] where the file is not the one that was written.
+/// [`Error::Damaged`] if the SHA-256 differs.
 pub fn read_verified(path: &Path, sha256: &str) -> Result<BTreeMap<String, Tensor>> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let found = hex(&Sha256::digest(&bytes));
     if found != sha256 {
-        let message = format!("SHA-256 {found} found, {sha256} expected");
+        let message = format!("SHA-256 is {found}; expected {sha256}");
         return Err(Error::Damaged { path: path.to_owned(), message });
     }
     Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?.into_iter().collect())
@@ -53,7 +53,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The length of the header, and the header: name → dtype, shape and byte range, padded to a multiple of 8.
+/// The length of the header, and the header itself: JSON of names with dtype, shape and byte range, padded with spaces
+/// to a multiple of 8.
 fn header(tensors: &[&(String, Tensor)]) -> Vec<u8> {
     let mut entries = serde_json::Map::new();
     let mut start = 0;
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tensors_come_back_and_damage_is_seen() {
+    fn tensors_are_read_back_and_damage_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.safetensors");
         let tensor = |values: &[f32], shape: &[usize]| Tensor::from_slice(values, shape, &Device::Cpu).unwrap();

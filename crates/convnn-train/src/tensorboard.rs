@@ -1,8 +1,8 @@
 //! TensorBoard event files: TFRecord frames with masked CRC-32C around a few protobuf fields.
 //!
-//! The format is that of TensorFlow's `record_writer.h` and `event.proto`: an event has `wall_time` (1, double), `step`
-//! (2, varint), `file_version` (3, string) or `summary` (5), whose `value`s (1) have `tag` (1) and `simple_value`
-//! (2, float).
+//! The format is defined by TensorFlow's `record_writer.h` and `event.proto`. An event has the fields `wall_time` (1,
+//! double), `step` (2, varint), `file_version` (3, string) and `summary` (5); a summary has `value`s (1) with `tag` (1)
+//! and `simple_value` (2, float).
 
 use crate::{Error, Result};
 use std::fs::{File, OpenOptions};
@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// An event file that scalars are appended to.
+/// An event file to which scalars are appended.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -18,10 +18,10 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new file in `folder`; TensorBoard reads all of a folder's files as one run.
+    /// Starts a new file in `folder`. TensorBoard reads all files of a folder as one run.
     ///
     /// # Errors
-    /// Where the folder or file cannot be written.
+    /// If the folder or the file cannot be written.
     pub fn create(folder: &Path, now: SystemTime) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let seconds = since_epoch(now).as_secs();
@@ -34,10 +34,10 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Appends one event with the scalars of `step`.
+    /// Appends the scalars of `step` as one event.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be written.
     pub fn scalars(&mut self, step: u64, now: SystemTime, scalars: &[(&str, f64)]) -> Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in scalars {
@@ -59,7 +59,7 @@ impl EventFile {
     }
 }
 
-/// A TFRecord: length, its checksum, the data, its checksum.
+/// A TFRecord: the length, its checksum, the data, its checksum.
 fn frame(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut record = Vec::with_capacity(data.len() + 16);
@@ -94,14 +94,14 @@ fn varint(message: &mut Vec<u8>, mut value: u64) {
     message.push(value as u8);
 }
 
-/// CRC-32C (Castagnoli), reflected, bit by bit: an event has a few hundred bytes.
+/// CRC-32C (Castagnoli), reflected. Bit by bit is fast enough for the few hundred bytes of an event.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
     })
 }
 
-/// The rotation that lets a checksum be stored beside the data it covers.
+/// A checksum in the form in which TFRecord stores it beside the data.
 fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_check_values() {
+    fn crc32c_of_published_values() {
         // RFC 3720, B.4.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_those_of_tensorflow() {
+    fn bytes_are_those_that_tensorflow_writes() {
         let folder = tempfile::tempdir().unwrap();
         let now = UNIX_EPOCH + Duration::from_millis(1_500);
         let mut events = EventFile::create(folder.path(), now).unwrap();

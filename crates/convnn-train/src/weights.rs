@@ -1,4 +1,4 @@
-//! Trained weights, wherever a run or the hub left them.
+//! Trained weights: of a run, a checkpoint, or a weights folder.
 
 use crate::checkpoint::{Checkpoint, STATE};
 use crate::run_folder::{checkpoints, holds_run, stored_config};
@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 /// The parameters and running statistics of a model, with its configuration.
 #[derive(Debug)]
 pub struct Weights {
-    /// The folder they were read from.
+    /// The folder that they were read from.
     pub origin: PathBuf,
     /// The model.
     pub config: ModelConfig,
-    /// Where the run took its images from, if that is known.
+    /// Where the run read its images from, if known.
     pub data: Option<String>,
     tensors: BTreeMap<String, Tensor>,
 }
@@ -25,7 +25,7 @@ impl Weights {
     /// Reads the newest checkpoint of a run folder, a checkpoint folder, or a weights folder.
     ///
     /// # Errors
-    /// Where `path` is none of these, or nothing in it verifies.
+    /// If `path` is none of these, or holds no valid checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
         if path.join(STATE).exists() {
             return Ok(Self::from_checkpoint(Checkpoint::read(path)?));
@@ -41,24 +41,24 @@ impl Weights {
                 .to_owned(),
         };
         if !path.is_dir() {
-            return Err(foreign("is no folder"));
+            return Err(foreign("is not a folder"));
         }
         if !path.join("config.toml").exists() || !holds_run(path)? {
             return Err(foreign("holds no weights"));
         }
-        // A configuration that cannot be read is the better message where there is no checkpoint either.
+        // An unreadable configuration is the better message if there is no checkpoint either.
         stored_config(path)?;
         let (newest, refused) = checkpoints(path).newest()?;
         for line in &refused {
             tracing::warn!("{line}");
         }
-        newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no checkpoint that verifies"))
+        newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no valid checkpoint"))
     }
 
     /// The model with these weights.
     ///
     /// # Errors
-    /// Where names or shapes are not those of the model.
+    /// If a name or shape is not that of the model.
     pub fn session(&self) -> Result<Session> {
         let session = Session::new(&self.config, 0)?;
         session.restore(&self.tensors)?;

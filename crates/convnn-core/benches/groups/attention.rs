@@ -1,7 +1,7 @@
 //! Attention over all tokens and over the K best, and the sum that ends a residual branch.
 
 use super::{time_op, variable};
-use convnn_core::ops::{self, Attention, DropoutMask};
+use convnn_core::nn::{self, Attention, DropoutMask};
 use convnn_core::{Streams, reference};
 use criterion::{Criterion, criterion_group};
 
@@ -19,7 +19,7 @@ fn attention(c: &mut Criterion) {
     for &(name, heads, neighbors) in HEADS {
         let qkv = &variable((batch, tokens, 3 * width), name);
         let options = Attention { heads, neighbors, dropout: Some(mask()) };
-        let (kernel, reference) = (|| ops::attention(qkv, options), || reference::attention(qkv, options));
+        let (kernel, reference) = (|| nn::attention(qkv, options), || reference::attention(qkv, options));
         time_op(c, &format!("attention/{name}"), (batch * tokens * tokens) as u64, &[qkv], kernel, reference);
     }
 }
@@ -28,7 +28,7 @@ fn residual(c: &mut Criterion) {
     let (batch, tokens, width) = SIZES;
     let [x, y] = &["residual", "branch"].map(|name| variable((batch, tokens, width), name));
     let mask = Some(mask());
-    let (kernel, reference) = (|| ops::add_dropout(x, y, mask), || reference::add_dropout(x, y, mask));
+    let (kernel, reference) = (|| nn::add_dropout(x, y, mask), || reference::add_dropout(x, y, mask));
     time_op(c, "add_dropout/vit_tiny", (batch * tokens * width) as u64, &[x, y], kernel, reference);
 }
 

@@ -1,7 +1,7 @@
 //! Linear layers; the throughput counts multiply-adds of the forward pass.
 
 use super::{time_op, variable};
-use convnn_core::{ops, reference};
+use convnn_core::{nn, reference};
 use criterion::{Criterion, criterion_group};
 
 /// Name, rows, inputs, outputs.
@@ -16,7 +16,7 @@ const LAYERS: &[(&str, usize, usize, usize)] = &[
 fn linear(c: &mut Criterion) {
     for &(name, rows, inputs, outputs) in LAYERS {
         let (x, w, b) = (&variable((rows, inputs), name), &variable((outputs, inputs), "w"), &variable(outputs, "b"));
-        let (kernel, reference) = (|| ops::linear(x, w, Some(b)), || reference::linear(x, w, Some(b)));
+        let (kernel, reference) = (|| nn::linear(x, w, Some(b)), || reference::linear(x, w, Some(b)));
         time_op(c, &format!("linear/{name}"), (rows * inputs * outputs) as u64, &[x, w, b], kernel, reference);
     }
 }
@@ -25,7 +25,7 @@ fn repeated_linear(c: &mut Criterion) {
     let (batch, channels, outputs, repeats) = (128, 512, 4096, 49);
     let (x, b) = (&variable((batch, channels), "x"), &variable(outputs, "b"));
     let w = &variable((outputs, channels * repeats), "w");
-    let kernel = || ops::repeated_linear(x, w, Some(b), repeats);
+    let kernel = || nn::repeated_linear(x, w, Some(b), repeats);
     let reference = || reference::repeated_linear(x, w, Some(b), repeats);
     let n = (outputs * channels * repeats) as u64;
     time_op(c, "repeated_linear/vgg_classifier0", n, &[x, w, b], kernel, reference);

@@ -2,8 +2,11 @@
 
 use super::{time_op, variable};
 use candle_core::{Device, Tensor};
-use convnn_core::ops::{Score, Selection};
-use convnn_core::{Grid, ops};
+use convnn_core::operator::{
+    Neighbors, Rho, Score, Selection, Weights, aggregate as aggregate_op, convolution as convolution_op, score,
+    select as select_op, stencil,
+};
+use convnn_core::{Grid, Similarity, reference};
 use criterion::{Criterion, Throughput, criterion_group};
 
 /// Name, B, N, D, K.
@@ -35,9 +38,9 @@ const CONVOLUTION: &[(&str, usize, usize, usize, usize)] = &[
     ("vgg11_22", 128, 2, 512, 512),
 ];
 
-fn index(b: usize, n: usize, k: usize) -> Tensor {
+fn neighbors(b: usize, n: usize, k: usize) -> Neighbors {
     let rows: Vec<u32> = (0..b * n * k).map(|i| (i * 7919 % n) as u32).collect();
-    Tensor::from_vec(rows, (b, n, k), &Device::Cpu).unwrap()
+    Neighbors::new(&Tensor::from_vec(rows, (b, n, k), &Device::Cpu).unwrap(), n).unwrap()
 }
 
 fn select(c: &mut Criterion) {
@@ -49,13 +52,13 @@ fn select(c: &mut Criterion) {
         // Rounding may order equal scores otherwise, so that the first image alone is compared, and allows a few.
         let first = x.narrow(0, 0, 1).unwrap().narrow(1, 0, n.min(1200)).unwrap();
         let check = Selection { own: Some((0..n.min(1200) as u32).collect()), ..selection.clone() };
-        let found = ops::select(&first, &first, &check).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
-        let expected = ops::select_reference(&first, &first, &check).unwrap();
-        let expected = expected.flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        let rows = |neighbors: Neighbors| neighbors.index().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+        let found = rows(select_op(&first, &first, &check).unwrap());
+        let expected = rows(reference::select(&first, &first, &check).unwrap());
         let other = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
         assert!(other * 1000 <= found.len(), "{name}: {other} of {} differ", found.len());
         group.throughput(Throughput::Elements((b * n * n) as u64));
-        group.bench_function(name, |b| b.iter(|| ops::select(&x, &x, &selection).unwrap()));
+        group.bench_function(name, |b| b.iter(|| select_op(&x, &x, &selection).unwrap()));
     }
     group.finish();
 }
@@ -63,32 +66,34 @@ fn select(c: &mut Criterion) {
 fn aggregate(c: &mut Criterion) {
     for &(name, b, n, channels, k, o) in AGGREGATE {
         let (v, w, bias) = (&variable((b, n, channels), name), &variable((o, channels, k), "w"), &variable(o, "b"));
-        let index = &index(b, n, k);
+        let (neighbors, weights) = (&neighbors(b, n, k), &Weights::Standard(w.as_tensor().clone()));
         let multiply_adds = (b * n * channels * k * o) as u64;
-        let kernel = || ops::aggregate(v, index, None, w, Some(bias));
-        let reference = || ops::aggregate_reference(v, index, None, w, Some(bias));
-        time_op(c, &format!("aggregate/{name}"), multiply_adds, &[v, w, bias], kernel, reference);
+        let kernel = || aggregate_op(v, neighbors, &Rho::One, weights, Some(bias));
+        let plain = || reference::aggregate(v, neighbors, &Rho::One, weights, Some(bias));
+        time_op(c, &format!("aggregate/{name}"), multiply_adds, &[v, w, bias], kernel, plain);
     }
     let (v, w, rho) = (&variable((32, 197, 192), "v"), &variable((192, 1, 9), "w"), &variable((32, 197, 9), "rho"));
-    let index = &index(32, 197, 9);
-    let kernel = || ops::aggregate_depthwise(v, index, Some(rho), w, None);
-    let reference = || ops::aggregate_depthwise_reference(v, index, Some(rho), w, None);
-    time_op(c, "aggregate_depthwise/vit_tiny", 32 * 197 * 192 * 9, &[v, w, rho], kernel, reference);
-    let q = &variable((32, 197, 192), "q");
-    let kernel = || ops::pair_scores(q, v, index, Score::Product(0.1));
-    let reference = || ops::pair_scores_reference(q, v, index, Score::Product(0.1));
-    time_op(c, "pair_scores/vit_tiny", 32 * 197 * 192 * 9, &[q, v], kernel, reference);
+    let neighbors = &neighbors(32, 197, 9);
+    let (of_rho, weights) = (&Rho::Weights(rho.as_tensor().clone()), &Weights::Depthwise(w.as_tensor().clone()));
+    let kernel = || aggregate_op(v, neighbors, of_rho, weights, None);
+    let plain = || reference::aggregate(v, neighbors, of_rho, weights, None);
+    time_op(c, "aggregate_depthwise/vit_tiny", 32 * 197 * 192 * 9, &[v, w, rho], kernel, plain);
+    let (q, form) = (&variable((32, 197, 192), "q"), Score::of_attention(Similarity::Dot, 192));
+    let kernel = || score(q, v, neighbors, form);
+    let plain = || reference::score(q, v, neighbors, form);
+    time_op(c, "score/vit_tiny", 32 * 197 * 192 * 9, &[q, v], kernel, plain);
 }
 
 fn convolution(c: &mut Criterion) {
     for &(name, b, side, channels, o) in CONVOLUTION {
         let (x, w) = (&variable((b, side * side, channels), name), &variable((o, channels, 3, 3), "w"));
         let (bias, grid) = (&variable(o, "b"), Grid::new(side, side));
-        let kernel = || ops::convolution(x, grid, w, Some(bias));
-        let stencil = ops::stencil(grid, 3, &Device::Cpu).unwrap();
-        let reference = || ops::aggregate_reference(x, &stencil, None, &w.reshape((o, channels, 9))?, Some(bias));
+        let kernel = || convolution_op(x, grid, w, Some(bias));
+        let window = stencil(grid, 3, &Device::Cpu).unwrap();
+        let weights = Weights::Standard(w.as_tensor().clone());
+        let plain = || reference::aggregate(x, &window, &Rho::One, &weights, Some(bias));
         let multiply_adds = (b * side * side * channels * o * 9) as u64;
-        time_op(c, &format!("convolution/{name}"), multiply_adds, &[x, w, bias], kernel, reference);
+        time_op(c, &format!("convolution/{name}"), multiply_adds, &[x, w, bias], kernel, plain);
     }
 }
 

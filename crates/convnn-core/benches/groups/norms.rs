@@ -1,7 +1,7 @@
 //! Batch norm with ReLU, and layer norm.
 
 use super::{time_op, variable};
-use convnn_core::ops::{self, Activation, Statistics};
+use convnn_core::nn::{self, Activation, Statistics};
 use convnn_core::reference;
 use criterion::{Criterion, criterion_group};
 
@@ -18,7 +18,7 @@ fn batch_norm(c: &mut Criterion) {
         let (x, w, b) = (&variable((rows, channels), name), &variable(channels, "weight"), &variable(channels, "bias"));
         let (running_mean, running_var) = (&variable(channels, "mean"), &variable(channels, "variance"));
         let batch = Statistics::Batch { running_mean, running_var };
-        let kernel = || ops::batch_norm(x, w, b, batch, Activation::Relu);
+        let kernel = || nn::batch_norm(x, w, b, batch, Activation::Relu);
         let reference = || reference::batch_norm(x, w, b, batch, Activation::Relu);
         time_op(c, &format!("batch_norm_relu/{name}"), (rows * channels) as u64, &[x, w, b], kernel, reference);
     }
@@ -27,7 +27,7 @@ fn batch_norm(c: &mut Criterion) {
 fn layer_norm(c: &mut Criterion) {
     for (name, rows, width) in [("vit_tiny", 32 * 197, 192), ("vit_compact", 128 * 65, 128)] {
         let (x, w, b) = (&variable((rows, width), name), &variable(width, "weight"), &variable(width, "bias"));
-        let (kernel, reference) = (|| ops::layer_norm(x, w, b), || reference::layer_norm(x, w, b));
+        let (kernel, reference) = (|| nn::layer_norm(x, w, b), || reference::layer_norm(x, w, b));
         time_op(c, &format!("layer_norm/{name}"), (rows * width) as u64, &[x, w, b], kernel, reference);
     }
 }

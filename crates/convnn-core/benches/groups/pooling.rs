@@ -1,7 +1,7 @@
 //! Max pooling.
 
 use super::{time_op, variable};
-use convnn_core::{Grid, ops, reference};
+use convnn_core::{Grid, nn, reference};
 use criterion::{Criterion, criterion_group};
 
 /// Name, batch, side, channels: the pooled maps of VGG-11 at batch 128.
@@ -12,7 +12,7 @@ fn max_pool(c: &mut Criterion) {
     for &(name, batch, side, channels) in MAPS {
         let grid = Grid::new(side, side);
         let x = &variable((batch, grid.tokens(), channels), name);
-        let kernel = || Ok(ops::max_pool_2x2(x, grid)?.0);
+        let kernel = || Ok(nn::max_pool_2x2(x, grid)?.0);
         let reference = || Ok(reference::max_pool_2x2(x, grid)?.0);
         time_op(c, &format!("max_pool/{name}"), (batch * grid.tokens() * channels) as u64, &[x], kernel, reference);
     }

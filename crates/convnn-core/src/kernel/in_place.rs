@@ -17,6 +17,12 @@ pub(crate) fn edit<T: Float, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> Res
     result.take().ok_or_else(|| Error::Msg("an in-place operation did not run".into()).bt())
 }
 
+/// Whether the elements of `a` and `b` are in one allocation, so that reading one locks out editing the other.
+pub(crate) fn share_storage(a: &Tensor, b: &Tensor) -> bool {
+    let address = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0).addr();
+    address(a) == address(b)
+}
+
 struct Edit<F, T>(Cell<Option<F>>, std::marker::PhantomData<T>);
 
 impl<T: Float, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Edit<F, T> {

@@ -40,11 +40,6 @@ impl<'a, T: Float> Matrix<'a, T> {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// Number of rows.
-    pub(crate) const fn row_count(self) -> usize {
-        self.rows
-    }
-
     /// The transposed view.
     pub(crate) fn transposed(self) -> Self {
         Self {
@@ -290,6 +285,14 @@ pub(crate) unsafe fn scaled_product_into<T: Float>(
 ) {
     let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
     assert!(depth == rhs.rows && lhs.extent() <= lhs.data.len() && rhs.extent() <= rhs.data.len());
+    if depth == 0 && !add {
+        // `gemm` need not write sums without terms.
+        for i in 0..rows * columns {
+            // SAFETY: the element is valid for writes, as the caller promises.
+            unsafe { out.add(i / columns * stride + i % columns).write(T::ZERO) };
+        }
+        return;
+    }
     // SAFETY: both operands reach no further than their data, as asserted; the output is the caller's promise. It is
     // read only where the product is added to it.
     unsafe {

@@ -4,7 +4,7 @@
 //! [`apply2`] and [`apply3`] do the rest: they check dtypes, make inputs contiguous, dispatch on the element type, enter
 //! the operation into Candle's graph and hand its gradients to [`deliver`].
 
-use crate::kernel::{backward::deliver, float::Float};
+use crate::kernel::{backward::deliver, float::Float, matrix::Matrix};
 use crate::{Error, Result};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Shape, Storage, Tensor};
@@ -54,11 +54,26 @@ impl<T> Clone for Input<'_, T> {
 
 impl<T> Copy for Input<'_, T> {}
 
-impl<T> Input<'_, T> {
+impl<'a, T: Float> Input<'a, T> {
     /// Size of the last axis; 1 for a scalar.
     pub(crate) fn width(&self) -> usize {
         self.dims.last().copied().unwrap_or(1)
     }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        rows_of(self.dims)
+    }
+
+    /// The rows as a matrix.
+    pub(crate) fn matrix(&self) -> Matrix<'a, T> {
+        Matrix::new(self.values, self.rows(), self.width())
+    }
+}
+
+/// Number of rows of a tensor: the product of all dimensions but the last.
+pub(crate) fn rows_of(dims: &[usize]) -> usize {
+    dims.iter().rev().skip(1).product()
 }
 
 /// The gradient of one input.

@@ -338,4 +338,14 @@ mod tests {
             assert!(line.contains("neighbors") && line.contains("1 to 4, the number of tokens"), "{line}");
         }
     }
+
+    #[test]
+    fn empty_inputs() {
+        for (b, n, width) in [(0, 4, 6), (2, 0, 6), (2, 4, 0)] {
+            let qkv = variable((b, n, width), DType::F32, 1);
+            let y = attention(&qkv, Attention { heads: 2, neighbors: None, dropout: None }).unwrap();
+            assert_eq!(y.dims(), [b, n, width / 3]);
+            assert_eq!(y.backward().unwrap().get(qkv.as_tensor()).unwrap().dims(), [b, n, width]);
+        }
+    }
 }

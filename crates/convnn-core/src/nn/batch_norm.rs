@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::kernel::float::{Float, values, with_float};
-use crate::kernel::op::{Backward, Gradient, Input, Op, apply3, kernel_input};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply3, kernel_input, rows_of};
 use crate::kernel::parallel::{map_tasks, reduce_tasks, task_of_rows};
 use crate::nn::batch_norm_kernels::{Channels, add_moments, add_sums, apply, backward};
 use crate::nn::relu::relu_reference;
@@ -135,7 +135,7 @@ pub fn batch_norm(
     let from_batch = matches!(statistics, Statistics::Batch { .. });
     let y = apply3(BatchNormOp { mean: mean.clone(), inverse, from_batch, activation }, &x, weight, bias)?;
     if let Statistics::Batch { running_mean, running_var } = statistics {
-        let rows = (x.elem_count() / mean.len()) as f64;
+        let rows = rows_of(x.dims()) as f64;
         let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
         update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
         update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
@@ -153,7 +153,7 @@ pub fn batch_norm_reference(
 ) -> Result<Tensor> {
     check_shapes(x, weight, bias, statistics)?;
     let channels = x.dim(D::Minus1)?;
-    let rows = x.reshape(((), channels))?; // (R, C)
+    let rows = x.reshape((rows_of(x.dims()), channels))?; // (R, C)
     let (centered, variance) = match statistics {
         Statistics::Batch { running_mean, running_var } => {
             let mean = rows.mean(0)?; // (C)
@@ -182,8 +182,9 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     let channels = x.dim(D::Minus1)?;
     let (mean, variance) = match statistics {
         Statistics::Batch { running_mean, running_var } => {
-            let rows = x.elem_count() / channels.max(1);
-            ensure_shape(rows >= 2, op, "x", x, || "at least two rows, because one row has no variance".into())?;
+            ensure_shape(rows_of(x.dims()) >= 2, op, "x", x, || {
+                "at least two rows, because one row has no variance".into()
+            })?;
             (running_mean.as_tensor(), running_var.as_tensor())
         }
         Statistics::Running { mean, variance } => (mean, variance),
@@ -207,7 +208,7 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
 /// Mean and biased variance of every column of x (…, C).
 fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     let channels = x.dim(D::Minus1)?;
-    let rows = (x.elem_count() / channels) as f64;
+    let rows = rows_of(x.dims()) as f64;
     let x = kernel_input(x)?;
     let (storage, layout) = x.storage_and_layout();
     let (origin, sums) = with_float!(x.dtype(), T => {
@@ -224,8 +225,13 @@ fn batch_moments(x: &Tensor) -> Result<(Vec<f64>, Vec<f64>)> {
     })?;
     let (first, second) = sums.split_at(channels);
     let mean = origin.iter().zip(first).map(|(o, s)| o + s / rows).collect();
-    let variance = first.iter().zip(second).map(|(s, q)| ((q - s * s / rows) / rows).max(0.0)).collect();
+    let variance = first.iter().zip(second).map(|(s, q)| not_negative((q - s * s / rows) / rows)).collect();
     Ok((mean, variance))
+}
+
+/// 0 for negative numbers. NaN stays NaN, unlike in [`f64::max`].
+fn not_negative(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
 }
 
 /// The sum over all tasks, added in order.
@@ -421,5 +427,46 @@ mod tests {
             all.extend(bits(&var));
             all
         });
+    }
+
+    #[test]
+    fn empty_inputs() {
+        for (rows, channels) in [(0, 5), (5, 0)] {
+            let vars = inputs(rows, channels, DType::F32);
+            let [x, w, b] = &vars;
+            let [mean, var] = running(channels, DType::F32);
+            let given = Statistics::Running { mean: &mean, variance: &var };
+            let y = batch_norm(x, w, b, given, Activation::Relu).unwrap();
+            assert_eq!(y.dims(), [rows, channels]);
+            let grads = y.backward().unwrap();
+            for input in &vars {
+                let gradient = grads.get(input.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(gradient, vec![0.0; input.elem_count()]);
+            }
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let y = batch_norm(x, w, b, batch, Activation::Relu);
+            // Without rows there are no statistics; without channels there is nothing to compute.
+            if rows == 0 {
+                assert!(y.unwrap_err().to_string().contains("two rows"));
+            } else {
+                assert!(y.unwrap().backward().unwrap().get(x.as_tensor()).unwrap().dims() == [5, 0]);
+            }
+        }
+    }
+
+    #[test]
+    fn running_statistics_do_not_hide_nan() {
+        let x = Tensor::new(&[[1f32, f32::NAN], [3.0, 1.0], [2.0, 0.0]], &Device::Cpu).unwrap();
+        let [_, w, b] = inputs(3, 2, DType::F32);
+        for f in [batch_norm, batch_norm_reference] {
+            let [mean, var] = running(2, DType::F32);
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let y = f(&x, &w, &b, batch, Activation::None).unwrap().to_vec2::<f32>().unwrap();
+            assert!(y.iter().all(|row| row[0].is_finite() && row[1].is_nan()), "{y:?}");
+            for statistic in [mean, var] {
+                let values = statistic.to_vec1::<f32>().unwrap();
+                assert!(values[0].is_finite() && values[1].is_nan(), "{values:?}");
+            }
+        }
     }
 }

@@ -33,7 +33,7 @@ kernel! {
     /// Adds, per channel, the sums of x − origin and of its square.
     pub(super) fn add_moments<const FMA: bool, T>(x: &[T], origin: &[T], first: &mut [f64], second: &mut [f64]) {
         let width = origin.len();
-        for rows in x.chunks(ROWS * width) {
+        for rows in x.chunks((ROWS * width).max(1)) {
             let (first, rest_first) = first.as_chunks_mut::<BLOCK>();
             let (second, rest_second) = second.as_chunks_mut::<BLOCK>();
             let (origins, rest_origin) = origin.as_chunks::<BLOCK>();
@@ -67,7 +67,7 @@ kernel! {
         let width = channels.mean.len();
         let (mean, scale, shift) = (&channels.mean[..width], &channels.scale[..width], &channels.shift[..width]);
         let relu = channels.activation == Activation::Relu;
-        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        for (x, y) in x.chunks_exact(width.max(1)).zip(y.chunks_exact_mut(width.max(1))) {
             if relu {
                 for c in 0..width {
                     let v = (x[c] - mean[c]).fma::<FMA>(scale[c], shift[c]);
@@ -95,7 +95,8 @@ kernel! {
     ) {
         let width = channels.mean.len();
         let floor = channels.floor();
-        for (x, dy) in x.chunks(ROWS * width).zip(dy.chunks(ROWS * width)) {
+        let block = (ROWS * width).max(1);
+        for (x, dy) in x.chunks(block).zip(dy.chunks(block)) {
             let (g_blocks, g_rest) = g_sum.as_chunks_mut::<BLOCK>();
             let (gx_blocks, gx_rest) = gx_sum.as_chunks_mut::<BLOCK>();
             for (b, (g_sum, gx_sum)) in g_blocks.iter_mut().zip(gx_blocks).enumerate() {
@@ -135,7 +136,8 @@ kernel! {
         let width = channels.mean.len();
         let (mean, scale, shift) = (&channels.mean[..width], &channels.scale[..width], &channels.shift[..width]);
         let (of_g, of_x, floor) = (&of_g[..width], &of_x[..width], channels.floor());
-        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+        let row = width.max(1);
+        let rows = x.chunks_exact(row).zip(dy.chunks_exact(row)).zip(dx.chunks_exact_mut(row));
         for ((x, dy), dx) in rows {
             for c in 0..width {
                 let centered = x[c] - mean[c];

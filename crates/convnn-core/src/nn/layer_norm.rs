@@ -124,7 +124,7 @@ fn moments<T: Float>(x: &[T]) -> (T, T) {
 kernel! {
     fn forward<const FMA: bool, T>(x: &[T], weight: &[T], bias: &[T], y: &mut [MaybeUninit<T>]) {
         let width = weight.len();
-        for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        for (x, y) in x.chunks_exact(width.max(1)).zip(y.chunks_exact_mut(width.max(1))) {
             let (mean, inverse) = moments(x);
             for (((y, &x), &weight), &bias) in y.iter_mut().zip(x).zip(weight).zip(bias) {
                 y.write(((x - mean) * inverse).fma::<FMA>(weight, bias));
@@ -139,7 +139,8 @@ kernel! {
     ) {
         let width = weight.len();
         let count = T::narrow(width as f64);
-        let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+        let row = width.max(1);
+        let rows = x.chunks_exact(row).zip(dy.chunks_exact(row)).zip(dx.chunks_exact_mut(row));
         for ((x, dy), dx) in rows {
             let (mean, inverse) = moments(x);
             for (((dweight, dbias), &x), &dy) in dweight.iter_mut().zip(dbias.iter_mut()).zip(x).zip(dy) {
@@ -216,5 +217,20 @@ mod tests {
         let vars = inputs(300, 192, DType::F32);
         let [x, w, b] = &vars;
         same_for_threads("layer_norm", || output_and_gradient_bits(&vars, || layer_norm(x, w, b)));
+    }
+
+    #[test]
+    fn empty_inputs() {
+        for (rows, width) in [(0, 5), (5, 0)] {
+            let vars = inputs(rows, width, DType::F32);
+            let [x, w, b] = &vars;
+            let y = layer_norm(x, w, b).unwrap();
+            assert_eq!(y.dims(), [rows, width]);
+            let grads = y.backward().unwrap();
+            for input in &vars {
+                let gradient = grads.get(input.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(gradient, vec![0.0; input.elem_count()]);
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::kernel::float::Float;
 use crate::kernel::matrix::{Matrix, column_sums, product};
-use crate::kernel::op::{Backward, Gradient, Input, Op, apply2, apply3};
+use crate::kernel::op::{Backward, Gradient, Input, Op, apply2, apply3, rows_of};
 use crate::nn::repeated_linear::repeated_linear;
 use crate::{Result, error::ensure_shape};
 use candle_core::{D, Shape, Tensor};
@@ -131,7 +131,7 @@ pub fn linear_reference(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
     if let Some(last) = shape.last_mut() {
         *last = outputs;
     }
-    let y = x.reshape(((), inputs))?.matmul(&weight.t()?)?; // (R, O)
+    let y = x.reshape((rows_of(x.dims()), inputs))?.matmul(&weight.t()?)?; // (R, O)
     let y = match bias {
         Some(bias) => y.broadcast_add(bias)?,
         None => y,
@@ -153,28 +153,20 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()
 struct LinearOp;
 
 impl LinearOp {
-    fn rows<'a, T: Float>(x: Input<'a, T>, weight: Input<'_, T>) -> Matrix<'a, T> {
-        let inputs = weight.dims[1];
-        Matrix::new(x.values, x.values.len() / inputs.max(1), inputs)
-    }
-
     fn product<T: Float>(x: Input<'_, T>, weight: Input<'_, T>, bias: Option<&[T]>) -> (Vec<T>, Shape) {
         let mut shape = x.dims.to_vec();
         if let Some(last) = shape.last_mut() {
             *last = weight.dims[0];
         }
-        let weight_matrix = Matrix::new(weight.values, weight.dims[0], weight.dims[1]);
-        (product(Self::rows(x, weight), weight_matrix.transposed(), bias), Shape::from(shape))
+        (product(x.matrix(), weight.matrix().transposed(), bias), Shape::from(shape))
     }
 
     /// dx = dy · weight and dweight = dyᵀ · x.
     fn gradients<T: Float>(x: Input<'_, T>, weight: Input<'_, T>, dy: &[T], wanted: [bool; 2]) -> [Gradient<T>; 2] {
-        let (outputs, inputs) = (weight.dims[0], weight.dims[1]);
-        let x = Self::rows(x, weight);
-        let dy = Matrix::new(dy, x.row_count(), outputs);
+        let dy = Matrix::new(dy, x.rows(), weight.rows());
         [
-            Gradient::when(wanted[0], || product(dy, Matrix::new(weight.values, outputs, inputs), None)),
-            Gradient::when(wanted[1], || product(dy.transposed(), x, None)),
+            Gradient::when(wanted[0], || product(dy, weight.matrix(), None)),
+            Gradient::when(wanted[1], || product(dy.transposed(), x.matrix(), None)),
         ]
     }
 }
@@ -270,5 +262,42 @@ mod tests {
         let vars = inputs(1100, 65, 70, DType::F32);
         let [x, w, b] = &vars;
         same_for_threads("linear", || output_and_gradient_bits(&vars, || linear(x, w, Some(b))));
+    }
+
+    #[test]
+    fn without_input_features_the_result_is_the_bias() {
+        for rows in [5, 600] {
+            let [x, w, b] = inputs(rows, 0, 3, DType::F32);
+            for f in [linear, linear_reference] {
+                let y = f(&x, &w, Some(&b)).unwrap();
+                let expected = b.broadcast_as((rows, 3)).unwrap();
+                check::compare("y", &y, &expected, 0.0).unwrap();
+                let grads = y.backward().unwrap();
+                let of_bias = grads.get(b.as_tensor()).unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(of_bias, [rows as f32; 3]);
+            }
+            let y = linear(&x, &w, None).unwrap();
+            assert_eq!(
+                (y.dims(), y.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()),
+                (&[rows, 3][..], 0.0)
+            );
+            let grads = y.backward().unwrap();
+            assert_eq!(grads.get(x.as_tensor()).unwrap().dims(), [rows, 0]);
+            assert_eq!(grads.get(w.as_tensor()).unwrap().dims(), [3, 0]);
+        }
+    }
+
+    #[test]
+    fn empty_batches_and_outputs() {
+        for (rows, outputs) in [(0, 3), (5, 0), (0, 0)] {
+            let [x, w, b] = inputs(rows, 4, outputs, DType::F32);
+            let y = linear(&x, &w, Some(&b)).unwrap();
+            assert_eq!(y.dims(), [rows, outputs]);
+            let grads = y.backward().unwrap();
+            for input in [&x, &w, &b] {
+                let gradient = grads.get(input.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(gradient, vec![0.0; input.elem_count()]);
+            }
+        }
     }
 }

@@ -278,9 +278,13 @@ mod tests {
     }
 
     #[test]
-    fn empty_batches_and_bad_shapes() {
-        let empty = Tensor::zeros((0, 4, 3), DType::F32, &Device::Cpu).unwrap();
-        assert_eq!(pooled(&empty, Grid::new(2, 2)).unwrap().dims(), [0, 1, 3]);
+    fn empty_inputs_and_bad_shapes() {
+        for (batch, channels) in [(0, 3), (2, 0)] {
+            let x = variable((batch, 4, channels), DType::F32, 1);
+            let y = pooled(&x, Grid::new(2, 2)).unwrap();
+            assert_eq!(y.dims(), [batch, 1, channels]);
+            assert_eq!(y.backward().unwrap().get(x.as_tensor()).unwrap().dims(), [batch, 4, channels]);
+        }
         let x = variable((1, 6, 2), DType::F32, 1);
         for grid in [Grid::new(2, 2), Grid::new(6, 1)] {
             let line = max_pool_2x2(&x, grid).unwrap_err().to_string();

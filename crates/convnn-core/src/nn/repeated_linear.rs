@@ -183,4 +183,14 @@ mod tests {
         let f = || repeated_linear(x, w, Some(b), 49);
         same_for_threads("repeated_linear", || output_and_gradient_bits(&vars, f));
     }
+
+    #[test]
+    fn without_channels_the_result_is_the_bias() {
+        let [x, w, b] = inputs(2, 0, 3, 4, DType::F32);
+        for f in [repeated_linear, repeated_linear_reference] {
+            let y = f(&x, &w, Some(&b), 4).unwrap();
+            check::compare("y", &y, &b.broadcast_as((2, 3)).unwrap(), 0.0).unwrap();
+            assert_eq!(y.backward().unwrap().get(w.as_tensor()).unwrap().dims(), [3, 0]);
+        }
+    }
 }

@@ -1,167 +1,137 @@
-//! One step of AdamW in place and in one pass.
+//! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
 
-use crate::kernel::float::{Float, has_kernel, values, with_float};
-use crate::kernel::in_place::edit;
-use crate::kernel::parallel::TASK;
-use crate::kernel::simd::kernel;
-use crate::{Result, error::ensure_shape};
+use super::adamw_step::{Step, adamw_step};
+use super::slots::{Memory, Slots, ensure_finite, numbered};
+use crate::Result;
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use rayon::prelude::*;
+use std::collections::BTreeMap;
 
-/// The numbers of one step.
+/// The options of [`AdamW`]. The defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWStep {
+pub struct AdamWConfig {
     /// Learning rate.
-    pub lr: f64,
-    /// Decay of the first moment.
+    pub learning_rate: f64,
+    /// Decay of the mean of the gradient, β₁.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the mean of the squared gradient, β₂.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the root of the mean of the squared gradient.
     pub eps: f64,
-    /// Decoupled weight decay.
+    /// Decoupled weight decay, applied to every variable that has a gradient.
     pub weight_decay: f64,
-    /// Number of this step, from 1.
-    pub step: u64,
-    /// Factor for the gradient before all else, for clipping.
-    pub grad_scale: f64,
+    /// The norm to which the whole gradient is clipped.
+    pub clip_grad_norm: Option<f64>,
 }
 
-/// The running moments of a parameter's gradient.
-#[derive(Clone, Debug)]
-pub struct Moments {
-    first: Var,
-    second: Var,
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, clip_grad_norm: None }
+    }
 }
 
-impl Moments {
-    /// Zeros, as before the first step.
-    ///
-    /// # Errors
-    /// Where Candle fails.
-    pub fn zeros(parameter: &Var) -> Result<Self> {
-        Ok(Self {
-            first: Var::from_tensor(&parameter.zeros_like()?)?,
-            second: Var::from_tensor(&parameter.zeros_like()?)?,
-        })
+/// AdamW over named variables.
+///
+/// An update computes, with g the clipped gradient and t the number of the update, counted from 1:
+///
+/// ```text
+/// p ← p · (1 − lr · weight_decay)
+/// m ← m + (1 − β₁) (g − m)
+/// v ← β₂ v + (1 − β₂) g²
+/// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
+/// ```
+///
+/// A variable without a gradient stays as it is.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    slots: Slots<[Var; 2]>,
+    updates: u64,
+}
+
+impl Memory for [Var; 2] {
+    const SUFFIXES: &'static [&'static str] = &[".first_moment", ".second_moment"];
+
+    fn tensors(&self) -> Vec<&Var> {
+        self.iter().collect()
     }
 
-    /// Moments as read from a checkpoint, of the parameter's shape and type.
+    fn from_tensors(tensors: Vec<Var>) -> Option<Self> {
+        tensors.try_into().ok()
+    }
+}
+
+impl AdamW {
+    /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
+    /// those of [`Self::state`].
+    pub fn named(vars: Vec<(String, Var)>, config: AdamWConfig) -> Result<Self> {
+        let zeros = |var: &Var| Var::zeros(var.shape(), var.dtype(), var.device());
+        let slots = Slots::new(vars, |var| Ok([zeros(var)?, zeros(var)?]))?;
+        Ok(Self { config, slots, updates: 0 })
+    }
+
+    /// Updates every variable that has a gradient; returns the norm of all gradients together, before clipping.
+    ///
+    /// If the norm is not finite, nothing is updated.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) where the two differ in shape.
-    pub fn from_tensors(first: &Tensor, second: &Tensor) -> Result<Self> {
-        ensure_shape(second.dims() == first.dims(), "adamw", "second moment", second, || {
-            format!("{:?}", first.dims())
+    /// [`Error::Shape`](crate::Error::Shape) if a gradient does not have the shape of its variable.
+    pub fn update(&mut self, gradients: &GradStore) -> Result<f64> {
+        let config = self.config;
+        let number = self.updates + 1;
+        let norm = self.slots.update(gradients, config.clip_grad_norm, |var, moments, gradient, grad_scale| {
+            adamw_step(var, gradient, moments, &Step { config: &config, number, grad_scale })
         })?;
-        Ok(Self { first: Var::from_tensor(&first.contiguous()?)?, second: Var::from_tensor(&second.contiguous()?)? })
+        self.updates += u64::from(norm.is_finite());
+        Ok(norm)
     }
 
-    /// Running mean of the gradient, of the parameter's shape. Changes with the next step.
-    pub fn first(&self) -> &Tensor {
-        &self.first
+    /// The number of updates so far.
+    pub const fn updates(&self) -> u64 {
+        self.updates
     }
 
-    /// Running mean of the squared gradient, of the parameter's shape. Changes with the next step.
-    pub fn second(&self) -> &Tensor {
-        &self.second
+    /// The moments of every variable by name, `NAME.first_moment` and `NAME.second_moment`.
+    ///
+    /// The tensors share storage with the optimizer: the next update changes them.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.slots.state()
     }
-}
 
-/// Updates `parameter` and its moments as PyTorch's `AdamW` does, in place.
-///
-/// p ← p · (1 − lr · weight_decay); m ← m + (1 − β₁)(g − m); v ← β₂ v + (1 − β₂) g²;
-/// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps), with g the gradient times `grad_scale`.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where gradient or moments are not of the parameter's shape.
-pub fn adamw_step(parameter: &Var, gradient: &Tensor, moments: &mut Moments, step: &AdamWStep) -> Result<()> {
-    check_shapes(parameter, gradient, moments)?;
-    if !has_kernel(parameter) || !parameter.is_contiguous() {
-        return adamw_step_reference(parameter, gradient, moments, step);
-    }
-    let gradient = gradient.contiguous()?;
-    let (storage, layout) = gradient.storage_and_layout();
-    with_float!(parameter.dtype(), T => {
-        let g = values::<T>(&storage, layout)?;
-        let factors = Factors::<T>::new(step);
-        edit(parameter, |p: &mut [T]| {
-            edit(&moments.first, |m: &mut [T]| {
-                edit(&moments.second, |v: &mut [T]| {
-                    let parts = p.par_chunks_mut(TASK).zip(m.par_chunks_mut(TASK)).zip(v.par_chunks_mut(TASK));
-                    parts.zip(g.par_chunks(TASK)).for_each(|(((p, m), v), g)| update(p, m, v, g, &factors));
-                    Ok(())
-                })
-            })
-        })
-    })?;
-    Ok(())
-}
-
-/// [`adamw_step`] in tensor operations.
-///
-/// # Errors
-/// As [`adamw_step`].
-pub fn adamw_step_reference(parameter: &Var, gradient: &Tensor, moments: &mut Moments, step: &AdamWStep) -> Result<()> {
-    check_shapes(parameter, gradient, moments)?;
-    let f = Factors::<f64>::new(step);
-    let g = (gradient.detach() * f.gradient)?;
-    let m = moments.first.as_detached_tensor();
-    let m = (&m + ((&g - &m)? * f.towards_first)?)?;
-    let v = ((moments.second.as_detached_tensor() * f.second)? + (g.sqr()? * f.towards_second)?)?;
-    let denominator = ((v.sqrt()? / f.root)? + f.eps)?;
-    let p = ((parameter.as_detached_tensor() * f.parameter)? - ((&m / denominator)? * f.size)?)?;
-    moments.first.set(&m)?;
-    moments.second.set(&v)?;
-    Ok(parameter.set(&p)?)
-}
-
-fn check_shapes(parameter: &Var, gradient: &Tensor, moments: &Moments) -> Result<()> {
-    for (name, tensor) in [("gradient", gradient), ("first moment", &moments.first), ("second moment", &moments.second)]
-    {
-        ensure_shape(tensor.dims() == parameter.dims(), "adamw", name, tensor, || format!("{:?}", parameter.dims()))?;
-    }
-    Ok(())
-}
-
-/// The factors of the formulas, worked out in f64.
-struct Factors<T> {
-    gradient: T,
-    parameter: T,
-    towards_first: T,
-    second: T,
-    towards_second: T,
-    /// √(1 − β₂ᵗ).
-    root: T,
-    eps: T,
-    /// lr / (1 − β₁ᵗ).
-    size: T,
-}
-
-impl<T: Float> Factors<T> {
-    fn new(s: &AdamWStep) -> Self {
-        let power = |beta: f64| beta.powf(s.step as f64);
-        Self {
-            gradient: T::narrow(s.grad_scale),
-            parameter: T::narrow(1.0 - s.lr * s.weight_decay),
-            towards_first: T::narrow(1.0 - s.beta1),
-            second: T::narrow(s.beta2),
-            towards_second: T::narrow(1.0 - s.beta2),
-            root: T::narrow((1.0 - power(s.beta2)).sqrt()),
-            eps: T::narrow(s.eps),
-            size: T::narrow(s.lr / (1.0 - power(s.beta1))),
-        }
+    /// Continues after `updates` updates with a copy of what [`Self::state`] returned then.
+    ///
+    /// # Errors
+    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if a tensor is missing, belongs to no variable or has
+    /// another shape; the optimizer is then unchanged.
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
+        self.slots.load_state(state)?;
+        self.updates = updates;
+        Ok(())
     }
 }
 
-kernel! {
-    fn update<const FMA: bool, T>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
-        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = g * f.gradient;
-            *m += (g - *m) * f.towards_first;
-            *v = *v * f.second + g * g * f.towards_second;
-            *p = *p * f.parameter - *m / (v.sqrt() / f.root + f.eps) * f.size;
-        }
+/// Variables are named by their positions. A gradient whose norm is not finite is an error.
+impl candle_nn::Optimizer for AdamW {
+    type Config = AdamWConfig;
+
+    fn new(vars: Vec<Var>, config: AdamWConfig) -> candle_core::Result<Self> {
+        Ok(Self::named(numbered(vars), config)?)
+    }
+
+    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
+        ensure_finite("adamw", self.update(gradients)?)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.config.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.config.learning_rate = learning_rate;
+    }
+
+    fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
+        self.step(&crate::backward(loss)?)
     }
 }
 
@@ -169,85 +139,126 @@ kernel! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{
-        check,
-        testing::kernels::{DTYPES, bits, same_for_threads, variable},
-    };
+    use crate::testing::kernels::{bits, variable};
     use candle_core::{DType, Device};
+    use candle_nn::Optimizer;
 
-    fn step(number: u64) -> AdamWStep {
-        AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: number, grad_scale: 0.5 }
+    fn vars() -> Vec<(String, Var)> {
+        ["a", "b", "unused"]
+            .iter()
+            .zip(1..)
+            .map(|(name, seed)| (name.to_string(), variable(5, DType::F32, seed)))
+            .collect()
+    }
+
+    /// The gradients of Σ a³ + b³.
+    fn gradients(vars: &[(String, Var)]) -> GradStore {
+        let cubes = vars[..2].iter().map(|(_, var)| var.powf(3.0).unwrap().sum_all().unwrap());
+        crate::backward(&cubes.reduce(|a, b| (a + b).unwrap()).unwrap()).unwrap()
+    }
+
+    fn run(optimizer: &mut AdamW, vars: &[(String, Var)], updates: usize) -> Vec<u64> {
+        for _ in 0..updates {
+            optimizer.update(&gradients(vars)).unwrap();
+        }
+        vars.iter().flat_map(|(_, var)| bits(var)).collect()
     }
 
     #[test]
-    fn equals_the_reference() {
-        for (dtype, tolerance) in DTYPES {
-            for len in [1, 33, TASK, 2 * TASK + 7] {
-                let [p, q] = [variable(len, dtype, 1), variable(len, dtype, 1)];
-                let [mut of_p, mut of_q] = [Moments::zeros(&p).unwrap(), Moments::zeros(&q).unwrap()];
-                for number in 1..=3 {
-                    let g = variable(len, dtype, 10 + number);
-                    adamw_step(&p, &g, &mut of_p, &step(number)).unwrap();
-                    adamw_step_reference(&q, &g, &mut of_q, &step(number)).unwrap();
-                    check::compare("p", &p, &q, tolerance).unwrap();
-                    check::compare("m", of_p.first(), of_q.first(), tolerance).unwrap();
-                    check::compare("v", of_p.second(), of_q.second(), tolerance).unwrap();
-                }
-            }
-        }
+    fn continues_from_its_state() {
+        let (whole, stopped) = (vars(), vars());
+        let expected = run(&mut AdamW::named(whole.clone(), AdamWConfig::default()).unwrap(), &whole, 5);
+        let mut first = AdamW::named(stopped.clone(), AdamWConfig::default()).unwrap();
+        run(&mut first, &stopped, 2);
+        let state: BTreeMap<_, _> = first.state().into_iter().collect();
+        assert_eq!(
+            state.keys().collect::<Vec<_>>(),
+            [
+                "a.first_moment",
+                "a.second_moment",
+                "b.first_moment",
+                "b.second_moment",
+                "unused.first_moment",
+                "unused.second_moment"
+            ]
+        );
+        let mut second = AdamW::named(stopped.clone(), AdamWConfig::default()).unwrap();
+        second.load_state(&state, first.updates()).unwrap();
+        assert_eq!(run(&mut second, &stopped, 3), expected);
+        // The first one's moments were copied.
+        assert_ne!(bits(&second.state()[0].1), bits(&first.state()[0].1));
+        assert_eq!(bits(&first.state()[0].1), bits(&state["a.first_moment"]));
     }
 
     #[test]
-    fn equals_pytorch() {
-        // import torch
-        // p = torch.nn.Parameter(torch.tensor([1., -2., 0.5, 0.], dtype=torch.float64))
-        // o = torch.optim.AdamW([p], lr=0.1, weight_decay=0.01)
-        // for g in ([1., 2., 0., -1e-9], [-3., 0.5, 0., 0.], [0.25, -1., 2., 1.]):
-        //     p.grad = torch.tensor(g, dtype=torch.float64) * 0.5
-        //     o.step()
-        // print(p.tolist(), o.state[p]["exp_avg"].tolist(), o.state[p]["exp_avg_sq"].tolist())
-        let gradients = [[1.0, 2.0, 0.0, -1e-9], [-3.0, 0.5, 0.0, 0.0], [0.25, -1.0, 2.0, 1.0]];
-        let p = Var::from_slice(&[1.0, -2.0, 0.5, 0.0], 4, &Device::Cpu).unwrap();
-        let mut moments = Moments::zeros(&p).unwrap();
-        for (number, g) in (1..).zip(gradients) {
-            adamw_step(&p, &Tensor::new(&g, &Device::Cpu).unwrap(), &mut moments, &step(number)).unwrap();
-        }
-        let expect = |label, found: &Tensor, expected: [f64; 4]| {
-            check::compare(label, found, &Tensor::new(&expected, &Device::Cpu).unwrap(), 1e-14).unwrap();
+    fn a_state_that_does_not_fit_changes_nothing() {
+        let vars = vars();
+        let mut optimizer = AdamW::named(vars.clone(), AdamWConfig::default()).unwrap();
+        run(&mut optimizer, &vars, 2);
+        let state: BTreeMap<_, _> = optimizer.state().into_iter().map(|(name, t)| (name, t.copy().unwrap())).collect();
+        let expected = state.values().flat_map(bits).collect::<Vec<_>>();
+        let mut refused = |change: &dyn Fn(&mut BTreeMap<String, Tensor>), message: &str| {
+            let mut changed: BTreeMap<_, _> =
+                state.iter().map(|(name, t)| (name.clone(), t.zeros_like().unwrap())).collect();
+            change(&mut changed);
+            let line = optimizer.load_state(&changed, 7).unwrap_err().to_string();
+            assert!(line.contains(message), "{line}");
+            assert_eq!(optimizer.state().iter().flat_map(|(_, t)| bits(t)).collect::<Vec<_>>(), expected);
+            assert_eq!(optimizer.updates(), 2);
         };
-        expect("p", &p, [0.979617219899451, -2.206637963469236, 0.43462014066605287, -0.05684369583107683]);
-        expect(
-            "m",
-            moments.first(),
-            [-0.08199999999999999, 0.05349999999999999, 0.09999999999999998, 0.04999999995949999],
-        );
-        expect(
-            "v",
-            moments.second(),
-            [0.0025128752500000024, 0.0013104385000000012, 0.0010000000000000009, 0.0002500000000000002],
-        );
+        let zeros = |len: usize| Tensor::zeros(len, DType::F32, &Device::Cpu).unwrap();
+        refused(&|state| drop(state.remove("b.first_moment")), "tensors of `b` are missing");
+        refused(&|state| drop(state.insert("c".to_owned(), zeros(5))), "1 of 7 tensors belong to no parameter");
+        let message = "tensor `a.first_moment` has shape [4]; expected [5]";
+        refused(&|state| drop(state.insert("a.first_moment".to_owned(), zeros(4))), message);
     }
 
     #[test]
-    fn moments_return_from_a_checkpoint() {
-        let p = variable(5, DType::F32, 1);
-        let mut moments = Moments::zeros(&p).unwrap();
-        adamw_step(&p, &variable(5, DType::F32, 2), &mut moments, &step(1)).unwrap();
-        let read = Moments::from_tensors(&moments.first().copy().unwrap(), &moments.second().copy().unwrap()).unwrap();
-        assert_eq!(bits(read.first()), bits(moments.first()));
-        assert_eq!(bits(read.second()), bits(moments.second()));
-        assert!(Moments::from_tensors(moments.first(), &moments.second().narrow(0, 0, 4).unwrap()).is_err());
-        let line = adamw_step(&p, &variable(4, DType::F32, 2), &mut moments, &step(2)).unwrap_err().to_string();
-        assert!(line.contains("adamw: `gradient` has shape [4]; expected [5]"), "{line}");
+    fn clips_to_the_norm() {
+        let (clipped, scaled) = (vars(), vars());
+        let norm = AdamW::named(vars(), AdamWConfig::default()).unwrap().update(&gradients(&clipped)).unwrap();
+        let config = AdamWConfig { eps: 1.0, ..AdamWConfig::default() };
+        let clip = AdamWConfig { clip_grad_norm: Some(norm / 4.0), ..config };
+        run(&mut AdamW::named(clipped.clone(), clip).unwrap(), &clipped, 1);
+        let mut quarter = gradients(&scaled);
+        for (_, var) in &scaled[..2] {
+            let gradient = (quarter.get(var).unwrap() * (0.25 / (1.0 + 1e-6 / norm))).unwrap();
+            quarter.insert(var, gradient);
+        }
+        AdamW::named(scaled.clone(), config).unwrap().update(&quarter).unwrap();
+        for ((name, found), (_, expected)) in clipped.iter().zip(&scaled) {
+            crate::testing::compare(name, found, expected, 1e-6).unwrap();
+        }
     }
 
     #[test]
-    fn bits_do_not_depend_on_threads() {
-        same_for_threads("adamw", || {
-            let p = variable((3, TASK), DType::F32, 1);
-            let mut moments = Moments::zeros(&p).unwrap();
-            adamw_step(&p, &variable((3, TASK), DType::F32, 2), &mut moments, &step(1)).unwrap();
-            bits(&p)
-        });
+    fn a_norm_that_is_not_finite_changes_nothing() {
+        let vars = vars();
+        let mut optimizer = AdamW::named(vars.clone(), AdamWConfig::default()).unwrap();
+        let before: Vec<_> = vars.iter().flat_map(|(_, var)| bits(var)).collect();
+        let mut broken = gradients(&vars);
+        broken.insert(&vars[1].1, Tensor::full(f32::NAN, 5, &Device::Cpu).unwrap());
+        assert!(optimizer.update(&broken).unwrap().is_nan());
+        let line = optimizer.step(&broken).unwrap_err().to_string();
+        assert!(line.contains("adamw: the norm of the gradient is NaN; no parameter was updated"), "{line}");
+        assert_eq!(vars.iter().flat_map(|(_, var)| bits(var)).collect::<Vec<_>>(), before);
+        assert_eq!(optimizer.updates(), 0);
+    }
+
+    #[test]
+    fn is_an_optimizer_of_candles() {
+        fn fit<O: Optimizer>(x: &Var, config: O::Config) -> O {
+            let mut optimizer = O::new(vec![x.clone()], config).unwrap();
+            optimizer.set_learning_rate(0.1);
+            for _ in 0..200 {
+                optimizer.backward_step(&x.sqr().unwrap().sum_all().unwrap()).unwrap();
+            }
+            optimizer
+        }
+        let x = variable(5, DType::F32, 1);
+        let optimizer: AdamW = fit(&x, AdamWConfig::default());
+        assert_eq!((optimizer.learning_rate(), optimizer.updates()), (0.1, 200));
+        assert!(x.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-2, "{x}");
+        assert_eq!(optimizer.state()[0].0, "0.first_moment");
     }
 }

@@ -6,13 +6,9 @@ use crate::kernel::parallel::{TASK, reduce_tasks};
 use crate::kernel::simd::{LANES, fold_lanes, kernel};
 use candle_core::{DType, Tensor};
 
-/// √(Σ g²) over all elements of all gradients, accumulated in f64; the same bits for any number of threads.
+/// √(Σ g²) over all elements of all gradients, accumulated in f64 in the order given.
 ///
-/// # Shapes
-/// Each gradient has any shape. None at all have norm 0.
-///
-/// # Errors
-/// Where Candle fails.
+/// Gradients may have any shape; the norm of no gradients is 0. The result has the same bits for any number of threads.
 pub fn gradient_norm(gradients: &[&Tensor]) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients {
@@ -22,9 +18,6 @@ pub fn gradient_norm(gradients: &[&Tensor]) -> Result<f64> {
 }
 
 /// [`gradient_norm`] in tensor operations.
-///
-/// # Errors
-/// As [`gradient_norm`].
 pub fn gradient_norm_reference(gradients: &[&Tensor]) -> Result<f64> {
     let sums: Vec<f64> = gradients.iter().map(|g| squares_reference(g)).collect::<Result<_>>()?;
     Ok(sums.iter().sum::<f64>().sqrt())

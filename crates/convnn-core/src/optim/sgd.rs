@@ -1,150 +1,129 @@
-//! One step of stochastic gradient descent in place and in one pass.
+//! Stochastic gradient descent with momentum.
 
-use crate::kernel::float::{Float, has_kernel, values, with_float};
-use crate::kernel::in_place::edit;
-use crate::kernel::parallel::TASK;
-use crate::kernel::simd::kernel;
-use crate::{Result, error::ensure_shape};
+use super::sgd_step::{Step, sgd_step};
+use super::slots::{Memory, Slots, ensure_finite, numbered};
+use crate::Result;
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use rayon::prelude::*;
+use std::collections::BTreeMap;
 
-/// The numbers of one step.
+/// The options of [`Sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SgdStep {
+pub struct SgdConfig {
     /// Learning rate.
-    pub lr: f64,
-    /// What the step makes of earlier gradients.
+    pub learning_rate: f64,
+    /// How earlier gradients count.
     pub momentum: Momentum,
-    /// Weight decay, added to the gradient.
+    /// Weight decay, added to the gradient of every variable that has one.
     pub weight_decay: f64,
-    /// Factor for the gradient before all else, for clipping.
-    pub grad_scale: f64,
+    /// The norm to which the whole gradient is clipped.
+    pub clip_grad_norm: Option<f64>,
 }
 
-/// How earlier gradients count.
+impl Default for SgdConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, momentum: Momentum::None, weight_decay: 0.0, clip_grad_norm: None }
+    }
+}
+
+/// How earlier gradients count, with μ the momentum and v the velocity, which starts at 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Momentum {
-    /// Not at all.
+    /// They do not.
     None,
-    /// The step is v ← μ v + g.
-    Heavy(f64),
-    /// The step is g + μ v after v ← μ v + g.
+    /// v ← μ v + g, and v takes the place of the gradient.
+    HeavyBall(f64),
+    /// v ← μ v + g, and g + μ v takes the place of the gradient.
     Nesterov(f64),
 }
 
-/// Updates `parameter` as PyTorch's `SGD` does, in place: with g the gradient times `grad_scale` plus weight_decay · p,
-/// p ← p − lr · (g or what [`Momentum`] makes of it).
+/// Stochastic gradient descent over named variables.
 ///
-/// `velocity` holds v, of the parameter's shape. It is made, of zeros, at the first step that needs one.
-///
-/// # Errors
-/// [`Error::Shape`](crate::Error::Shape) where gradient or velocity are not of the parameter's shape.
-pub fn sgd_step(parameter: &Var, gradient: &Tensor, velocity: &mut Option<Var>, step: &SgdStep) -> Result<()> {
-    check_shapes(parameter, gradient, velocity.as_ref())?;
-    if !has_kernel(parameter) || !parameter.is_contiguous() {
-        return sgd_step_reference(parameter, gradient, velocity, step);
+/// An update computes p ← p − lr · g, with g the clipped gradient plus weight_decay · p, or what [`Momentum`] makes of
+/// that. A variable without a gradient stays as it is.
+#[derive(Debug)]
+pub struct Sgd {
+    config: SgdConfig,
+    slots: Slots<Option<Var>>,
+}
+
+impl Memory for Option<Var> {
+    const SUFFIXES: &'static [&'static str] = &[".velocity"];
+
+    fn tensors(&self) -> Vec<&Var> {
+        self.iter().collect()
     }
-    let gradient = gradient.contiguous()?;
-    let (storage, layout) = gradient.storage_and_layout();
-    with_float!(parameter.dtype(), T => {
-        let g = values::<T>(&storage, layout)?;
-        let factors = Factors::<T>::new(step);
-        edit(parameter, |p: &mut [T]| match step.momentum {
-            Momentum::None => {
-                p.par_chunks_mut(TASK).zip(g.par_chunks(TASK)).for_each(|(p, g)| update(p, g, &factors));
-                Ok(())
+
+    fn from_tensors(tensors: Vec<Var>) -> Option<Self> {
+        Some(tensors.into_iter().next())
+    }
+}
+
+impl Sgd {
+    /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
+    /// those of [`Self::state`].
+    pub fn named(vars: Vec<(String, Var)>, config: SgdConfig) -> Result<Self> {
+        Ok(Self { config, slots: Slots::new(vars, |_| Ok(None))? })
+    }
+
+    /// Updates every variable that has a gradient; returns the norm of all gradients together, before clipping.
+    ///
+    /// If the norm is not finite, nothing is updated.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if a gradient does not have the shape of its variable.
+    pub fn update(&mut self, gradients: &GradStore) -> Result<f64> {
+        let config = self.config;
+        self.slots.update(gradients, config.clip_grad_norm, |var, velocity, gradient, grad_scale| {
+            if config.momentum != Momentum::None && velocity.is_none() {
+                *velocity = Some(Var::zeros(var.shape(), var.dtype(), var.device())?);
             }
-            _ => edit(velocity_of(parameter, velocity)?, |v: &mut [T]| {
-                let parts = p.par_chunks_mut(TASK).zip(v.par_chunks_mut(TASK)).zip(g.par_chunks(TASK));
-                parts.for_each(|((p, v), g)| update_with_velocity(p, v, g, &factors));
-                Ok(())
-            }),
+            let velocity = velocity.as_ref().filter(|_| config.momentum != Momentum::None);
+            sgd_step(var, gradient, velocity, &Step { config: &config, grad_scale })
         })
-    })?;
-    Ok(())
-}
-
-/// [`sgd_step`] in tensor operations.
-///
-/// # Errors
-/// As [`sgd_step`].
-pub fn sgd_step_reference(
-    parameter: &Var,
-    gradient: &Tensor,
-    velocity: &mut Option<Var>,
-    step: &SgdStep,
-) -> Result<()> {
-    check_shapes(parameter, gradient, velocity.as_ref())?;
-    let f = Factors::<f64>::new(step);
-    let p = parameter.as_detached_tensor();
-    let g = ((gradient.detach() * f.gradient)? + (&p * f.decay)?)?;
-    let direction = match step.momentum {
-        Momentum::None => g,
-        _ => {
-            let velocity = velocity_of(parameter, velocity)?;
-            let v = ((velocity.as_detached_tensor() * f.momentum)? + &g)?;
-            velocity.set(&v)?;
-            ((g * f.of_gradient)? + (v * f.of_velocity)?)?
-        }
-    };
-    Ok(parameter.set(&(p - (direction * f.lr)?)?)?)
-}
-
-fn check_shapes(parameter: &Var, gradient: &Tensor, velocity: Option<&Var>) -> Result<()> {
-    let velocity = velocity.map_or(gradient, |v| v.as_tensor());
-    for (name, tensor) in [("gradient", gradient), ("velocity", velocity)] {
-        ensure_shape(tensor.dims() == parameter.dims(), "sgd", name, tensor, || format!("{:?}", parameter.dims()))?;
     }
-    Ok(())
-}
 
-fn velocity_of<'a>(parameter: &Var, velocity: &'a mut Option<Var>) -> candle_core::Result<&'a Var> {
-    match velocity {
-        Some(velocity) => Ok(velocity),
-        // `zeros_like` reads the parameter's shape alone, so that it may be called while its elements are edited.
-        None => Ok(velocity.insert(Var::from_tensor(&parameter.zeros_like()?)?)),
+    /// The velocities by name, `NAME.velocity`, of the variables that have one: with momentum, those that have had a
+    /// gradient.
+    ///
+    /// The tensors share storage with the optimizer: the next update changes them.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        self.slots.state()
+    }
+
+    /// Continues with a copy of what [`Self::state`] returned.
+    ///
+    /// # Errors
+    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if a tensor belongs to no variable or has another shape;
+    /// the optimizer is then unchanged.
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.slots.load_state(state)
     }
 }
 
-/// The factors of the formulas; the step is of_gradient · g + of_velocity · v.
-struct Factors<T> {
-    lr: T,
-    gradient: T,
-    decay: T,
-    momentum: T,
-    of_gradient: T,
-    of_velocity: T,
-}
+/// Variables are named by their positions. A gradient whose norm is not finite is an error.
+impl candle_nn::Optimizer for Sgd {
+    type Config = SgdConfig;
 
-impl<T: Float> Factors<T> {
-    fn new(step: &SgdStep) -> Self {
-        let (momentum, of_gradient, of_velocity) = match step.momentum {
-            Momentum::None => (0.0, 1.0, 0.0),
-            Momentum::Heavy(momentum) => (momentum, 0.0, 1.0),
-            Momentum::Nesterov(momentum) => (momentum, 1.0, momentum),
-        };
-        let [lr, gradient, decay, momentum, of_gradient, of_velocity] =
-            [step.lr, step.grad_scale, step.weight_decay, momentum, of_gradient, of_velocity].map(T::narrow);
-        Self { lr, gradient, decay, momentum, of_gradient, of_velocity }
+    fn new(vars: Vec<Var>, config: SgdConfig) -> candle_core::Result<Self> {
+        Ok(Self::named(numbered(vars), config)?)
     }
-}
 
-kernel! {
-    fn update<const FMA: bool, T>(p: &mut [T], g: &[T], f: &Factors<T>) {
-        for (p, &g) in p.iter_mut().zip(g) {
-            *p -= f.lr * (g * f.gradient + f.decay * *p);
-        }
+    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
+        ensure_finite("sgd", self.update(gradients)?)
     }
-}
 
-kernel! {
-    fn update_with_velocity<const FMA: bool, T>(p: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
-        for ((p, v), &g) in p.iter_mut().zip(v).zip(g) {
-            let g = g * f.gradient + f.decay * *p;
-            *v = f.momentum * *v + g;
-            *p -= f.lr * (f.of_gradient * g + f.of_velocity * *v);
-        }
+    fn learning_rate(&self) -> f64 {
+        self.config.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.config.learning_rate = learning_rate;
+    }
+
+    fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
+        self.step(&crate::backward(loss)?)
     }
 }
 
@@ -152,76 +131,53 @@ kernel! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{
-        check,
-        testing::kernels::{DTYPES, bits, same_for_threads, variable},
-    };
-    use candle_core::{DType, Device};
+    use crate::testing::kernels::{bits, variable};
+    use candle_core::DType;
+    use candle_nn::Optimizer;
 
-    const MOMENTA: [Momentum; 3] = [Momentum::None, Momentum::Heavy(0.9), Momentum::Nesterov(0.9)];
+    const CONFIG: SgdConfig =
+        SgdConfig { learning_rate: 0.1, momentum: Momentum::Nesterov(0.9), weight_decay: 1e-3, clip_grad_norm: None };
 
-    fn step(momentum: Momentum) -> SgdStep {
-        SgdStep { lr: 0.1, momentum, weight_decay: 0.01, grad_scale: 0.5 }
-    }
-
-    #[test]
-    fn equals_the_reference() {
-        for (dtype, tolerance) in DTYPES {
-            for (len, momentum) in [1, 33, TASK, 2 * TASK + 7].into_iter().flat_map(|n| MOMENTA.map(|m| (n, m))) {
-                let [p, q] = [variable(len, dtype, 1), variable(len, dtype, 1)];
-                let (mut of_p, mut of_q) = (None, None);
-                for number in 1..=3 {
-                    let g = variable(len, dtype, 10 + number);
-                    sgd_step(&p, &g, &mut of_p, &step(momentum)).unwrap();
-                    sgd_step_reference(&q, &g, &mut of_q, &step(momentum)).unwrap();
-                    check::compare("p", &p, &q, tolerance).unwrap();
-                }
-                assert_eq!(of_p.is_none(), momentum == Momentum::None);
-                if let (Some(v), Some(w)) = (of_p, of_q) {
-                    check::compare("v", &v, &w, tolerance).unwrap();
-                }
-            }
+    /// `updates` times down the gradient of the first variable's Σ x².
+    fn run(optimizer: &mut Sgd, vars: &[(String, Var)], updates: usize) -> Vec<u64> {
+        for _ in 0..updates {
+            let loss = vars[0].1.sqr().unwrap().sum_all().unwrap();
+            optimizer.update(&crate::backward(&loss).unwrap()).unwrap();
         }
+        bits(&vars[0].1)
+    }
+
+    fn vars() -> Vec<(String, Var)> {
+        ["a", "unused"].map(|name| (name.to_owned(), variable(5, DType::F32, 1))).into()
     }
 
     #[test]
-    fn equals_pytorch() {
-        // import torch
-        // for k in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}):
-        //     p = torch.nn.Parameter(torch.tensor([1., -2., 0.5, 0.], dtype=torch.float64))
-        //     o = torch.optim.SGD([p], lr=0.1, weight_decay=0.01, **k)
-        //     for g in ([1., 2., 0., -1.], [-3., 0.5, 0., 0.], [0.25, -1., 2., 1.]):
-        //         p.grad = torch.tensor(g, dtype=torch.float64) * 0.5
-        //         o.step()
-        //     print(p.tolist())
-        let expected = [
-            [1.0844529489999999, -2.068781098, 0.3985014995, -9.995000000000004e-05],
-            [1.131434749, -2.2568846979999995, 0.3971973995, 0.08531005],
-            [1.2027379581909998, -2.299460438182, 0.3059824505705, 0.07643544295000002],
-        ];
-        let gradients = [[1.0, 2.0, 0.0, -1.0], [-3.0, 0.5, 0.0, 0.0], [0.25, -1.0, 2.0, 1.0]];
-        for (momentum, expected) in MOMENTA.into_iter().zip(expected) {
-            let p = Var::from_slice(&[1.0, -2.0, 0.5, 0.0], 4, &Device::Cpu).unwrap();
-            let mut velocity = None;
-            for g in gradients {
-                sgd_step(&p, &Tensor::new(&g, &Device::Cpu).unwrap(), &mut velocity, &step(momentum)).unwrap();
-            }
-            check::compare("p", &p, &Tensor::new(&expected, &Device::Cpu).unwrap(), 1e-14).unwrap();
-        }
+    fn continues_from_its_state() {
+        let (whole, stopped) = (vars(), vars());
+        let expected = run(&mut Sgd::named(whole.clone(), CONFIG).unwrap(), &whole, 5);
+        let mut first = Sgd::named(stopped.clone(), CONFIG).unwrap();
+        run(&mut first, &stopped, 2);
+        let state: BTreeMap<_, _> = first.state().into_iter().collect();
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["a.velocity"]);
+        let mut second = Sgd::named(stopped.clone(), CONFIG).unwrap();
+        second.load_state(&state).unwrap();
+        assert_eq!(run(&mut second, &stopped, 3), expected);
+        assert_eq!(bits(&stopped[1].1), bits(&variable(5, DType::F32, 1)), "a variable without a gradient stays");
+        // The first one's velocity was copied.
+        assert_ne!(bits(&second.state()[0].1), bits(&state["a.velocity"]));
+        let other: BTreeMap<_, _> = [("b.velocity".to_owned(), state["a.velocity"].clone())].into();
+        let line = second.load_state(&other).unwrap_err().to_string();
+        assert!(line.contains("optimizer state: 1 of 1 tensors belong to no parameter"), "{line}");
     }
 
     #[test]
-    fn shapes_and_threads() {
-        let p = variable(5, DType::F32, 1);
-        let line = sgd_step(&p, &variable(4, DType::F32, 2), &mut None, &step(Momentum::None)).unwrap_err().to_string();
-        assert!(line.contains("sgd: `gradient` has shape [4]; expected [5]"), "{line}");
-        same_for_threads("sgd", || {
-            let (p, mut velocity) = (variable((3, TASK), DType::F32, 1), None);
-            for seed in 2..4 {
-                let g = variable((3, TASK), DType::F32, seed);
-                sgd_step(&p, &g, &mut velocity, &step(Momentum::Nesterov(0.9))).unwrap();
-            }
-            bits(&p)
-        });
+    fn without_momentum_nothing_is_remembered() {
+        let vars = vars();
+        let mut optimizer = <Sgd as Optimizer>::new(vec![vars[0].1.clone()], SgdConfig::default()).unwrap();
+        optimizer.set_learning_rate(0.25);
+        let expected = (vars[0].1.as_detached_tensor() * 0.5).unwrap();
+        optimizer.backward_step(&vars[0].1.sqr().unwrap().sum_all().unwrap()).unwrap();
+        assert_eq!(bits(&vars[0].1), bits(&expected));
+        assert!(optimizer.state().is_empty());
     }
 }

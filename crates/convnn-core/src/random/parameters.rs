@@ -1,8 +1,8 @@
 //! Seeded parameters behind Candle's `VarBuilder`.
 //!
-//! Candle draws initial values on the CPU from a generator that cannot be seeded, and its `VarMap` has neither an order
-//! nor a mark on running statistics. Here every parameter draws from a stream named by its path, is visited in the
-//! order of its name, and running statistics are kept apart from what is trained.
+//! Candle's generator on the CPU cannot be seeded, and its `VarMap` has no order and mixes running statistics with what is
+//! trained. Here every parameter draws from a stream named by its path, parameters are visited in the order of their
+//! names, and running statistics are kept apart.
 
 use crate::{Streams, streams};
 use candle_core::{DType, Device, Shape, Tensor, Var};
@@ -31,7 +31,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// No parameters yet; they come to be as layers ask [`Self::builder`] for them.
+    /// An empty set; parameters are created as layers ask [`Self::builder`] for them.
     pub fn new(streams: &Streams, dtype: DType, device: &Device) -> Self {
         Self { streams: streams.clone(), dtype, device: device.clone(), vars: Arc::default() }
     }
@@ -49,6 +49,11 @@ impl Parameters {
     /// What gradients train, in the order of the names.
     pub fn trainable(&self) -> Vec<(String, Var)> {
         self.all().into_iter().filter(|(name, _)| !is_running_statistic(name)).collect()
+    }
+
+    /// What gradients train, for an optimizer of Candle's.
+    pub fn vars(&self) -> Vec<Var> {
+        self.trainable().into_iter().map(|(_, var)| var).collect()
     }
 
     /// Number of values that gradients train.
@@ -82,6 +87,15 @@ impl SimpleBackend for Parameters {
                     name: name.to_owned(),
                     found: var.dims().to_vec(),
                     expected: shape.dims().to_vec(),
+                }
+                .into());
+            }
+            if var.dtype() != dtype || !var.device().same_device(device) {
+                let describe = |dtype: DType, device: &Device| format!("{} on {:?}", dtype.as_str(), device.location());
+                return Err(crate::Error::ParameterType {
+                    name: name.to_owned(),
+                    found: describe(var.dtype(), var.device()),
+                    expected: describe(dtype, device),
                 }
                 .into());
             }
@@ -162,5 +176,7 @@ mod tests {
         parameters.builder().get_with_hints(2, "w", candle_nn::init::ONE).unwrap();
         let error = parameters.builder().get_with_hints(3, "w", candle_nn::init::ONE).unwrap_err();
         assert!(error.to_string().contains("`w` exists with shape [2]"), "{error}");
+        let error = parameters.builder().to_dtype(DType::F64).get_with_hints(2, "w", candle_nn::init::ONE).unwrap_err();
+        assert!(error.to_string().contains("`w` exists as f32 on Cpu and is asked for as f64 on Cpu"), "{error}");
     }
 }

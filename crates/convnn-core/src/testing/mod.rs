@@ -1,5 +1,7 @@
-//! The comparator and the gradient check that the tests of every crate use.
+//! What tests compare with: tensors against tensors, gradients against finite differences, and layers and models against
+//! golden tensors.
 
+pub mod golden;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod kernels;
@@ -7,12 +9,12 @@ pub(crate) mod kernels;
 use crate::Result;
 use candle_core::{DType, Device, Tensor, Var};
 
-/// Compares two tensors: every |a − b| at most `tolerance` · max(1, max |b|).
+/// Compares two tensors; they agree if every |a − b| is at most `tolerance` · max(1, max |b|).
 ///
-/// Returns the largest error over that scale. A NaN or another shape never passes.
+/// Returns the largest |a − b| / max(1, max |b|). A value that is not finite never passes.
 ///
 /// # Errors
-/// A line that names `label`, the worst index and both values.
+/// One line that names `label`, the index of the largest error and both values, or both shapes if they differ.
 pub fn compare(label: &str, actual: &Tensor, expected: &Tensor, tolerance: f64) -> std::result::Result<f64, String> {
     if actual.dims() != expected.dims() {
         return Err(format!("{label}: shape {:?}, expected {:?}", actual.dims(), expected.dims()));
@@ -47,11 +49,12 @@ fn values(label: &str, tensor: &Tensor) -> std::result::Result<Vec<f64>, String>
 
 /// Checks the gradients of `f` with respect to each of `inputs` against central finite differences.
 ///
-/// The output of `f` is weighed by fixed numbers that differ from element to element, so that no error hides in a sum.
-/// Inputs must be f64; each element of each is moved by 1e-6 · max(1, |x|).
+/// Every element x of every input, which must be f64, is changed by ±1e-6 · max(1, |x|). The elements of the output are
+/// weighted by fixed numbers that all differ, so that errors do not cancel in the sum. Returns the largest error, as a
+/// share of max(1, the largest gradient of that input).
 ///
 /// # Errors
-/// A line that names `label`, the input, the index and both values; also where an input gets no gradient.
+/// One line that names `label`, the input, the index and both values, or the input that gets no gradient.
 pub fn gradients(
     label: &str,
     inputs: &[Var],
@@ -59,7 +62,7 @@ pub fn gradients(
     tolerance: f64,
 ) -> std::result::Result<f64, String> {
     let fail = |e: crate::Error| format!("{label}: {e}");
-    let weighed = || -> Result<Tensor> {
+    let weighted = || -> Result<Tensor> {
         let y = f()?;
         let n = y.elem_count();
         let weights: Vec<f64> =
@@ -67,8 +70,8 @@ pub fn gradients(
         let weights = Tensor::from_vec(weights, n, y.device())?;
         Ok((y.flatten_all()? * weights)?.sum_all()?)
     };
-    let loss = || weighed().and_then(|y| Ok(y.to_scalar::<f64>()?));
-    let grads = weighed().and_then(|y| crate::backward(&y)).map_err(fail)?;
+    let loss = || weighted().and_then(|y| Ok(y.to_scalar::<f64>()?));
+    let grads = weighted().and_then(|y| crate::backward(&y)).map_err(fail)?;
     let mut worst = 0f64;
     for (which, input) in inputs.iter().enumerate() {
         let gradient =

@@ -1,4 +1,4 @@
-//! What the benchmark times: cases by name, with their sizes and the arithmetic that they need.
+//! The cases of the benchmark: their names, sizes and operation counts.
 
 use crate::Result;
 use convnn_core::{Candidates, Compare};
@@ -8,13 +8,13 @@ use convnn_models::config::{
     NeighborAttentionConfig, VggConfig, VggHead, VitConfig,
 };
 
-/// Copies of each value that the 7×7 average pool of a 1×1 map makes; the model folds them into one.
+/// Number of copies of each value in the 7×7 average pool of a 1×1 map, which the model folds into one.
 const POOLED: usize = 49;
 
-/// Images of a VGG case: 32×32.
+/// Batch size of a VGG, with images of 32×32.
 const VGG_BATCH: usize = 128;
 
-/// Images of a Vision Transformer case: 224×224.
+/// Batch size of a Vision Transformer, with images of 224×224.
 const VIT_BATCH: usize = 32;
 
 /// Batch, channels, tokens, neighbors: layers of VGG-11 on a padded 32×32 image and of ViT-Tiny, and one large image.
@@ -23,35 +23,35 @@ const SELECT: [[usize; 4]; 4] = [[32, 3, 1156, 9], [32, 64, 324, 9], [32, 192, 1
 /// Batch, channels, tokens, neighbors, outputs.
 const AGGREGATE: [[usize; 5]; 2] = [[32, 64, 324, 9, 128], [32, 256, 100, 9, 256]];
 
-/// Tokens of one image of 64 channels, over which time and memory of the selection are followed.
+/// Numbers of tokens, for the growth of time and memory of the selection; one image of 64 channels.
 const SCALING: [usize; 7] = [1024, 2048, 4096, 8192, 16384, 32768, 65536];
 
-/// The part of their names that asks for the cases of [`SCALING`], which take long.
+/// Part of the names of the cases of [`SCALING`], which take long and only run if asked for.
 const SCALING_NAME: &str = "scaling";
 
-/// One thing to time.
+/// A case of the benchmark.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// Its name; the peer's case of that name does the same work.
+    /// Its name; the PyTorch case of that name does the same work.
     pub name: String,
     pub(super) work: Work,
 }
 
-/// What a case does.
+/// The work of a case.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
     /// A training step: forward with dropout, cross entropy, backward, clipping to norm 1, AdamW.
     Step { model: Box<ModelConfig>, batch: usize },
     /// Evaluation of a batch.
     Infer { model: Box<ModelConfig>, batch: usize },
-    /// Selection by cosine among all tokens, each token first among its own neighbors.
+    /// Selection by cosine similarity among all tokens, each token itself first.
     Select { batch: usize, channels: usize, tokens: usize, neighbors: usize },
-    /// Aggregation of random neighbors, and its gradients by values, weight and bias.
+    /// Aggregation of random neighbors, and its gradients with respect to values, weight and bias.
     Aggregate { batch: usize, channels: usize, tokens: usize, neighbors: usize, outputs: usize },
 }
 
 impl Case {
-    /// Every case of the peer, in the peer's order, then those over which the selection grows.
+    /// All cases: those of the PyTorch benchmark in its order, then those for the growth of the selection.
     pub fn all() -> Vec<Self> {
         let models = models();
         let step = |(name, model, batch): &(&str, ModelConfig, usize)| {
@@ -76,7 +76,7 @@ impl Case {
         steps.chain(selections).chain(AGGREGATE.into_iter().map(aggregate)).chain(growing).collect()
     }
 
-    /// The cases whose name holds `part`. Those over which the selection grows must be asked for: with `scaling`.
+    /// The cases whose names contain `part`. Those for the growth of the selection must be asked for with `scaling`.
     pub fn matching(part: &str) -> Vec<Self> {
         let asked = |case: &Self| part.contains(SCALING_NAME) || !case.name.contains(SCALING_NAME);
         Self::all().into_iter().filter(|case| case.name.contains(part) && asked(case)).collect()
@@ -87,12 +87,12 @@ impl Case {
         Self::all().into_iter().find(|case| case.name == name)
     }
 
-    /// Operations of the case, 2 a multiply-add, counted from its sizes and not from what the kernels happen to do.
+    /// The number of operations of the case, 2 per multiply-add, counted from its sizes.
     ///
     /// A step counts as three forward passes, and an aggregation with its gradients as three aggregations.
     ///
     /// # Errors
-    /// Where the model's configuration does not make a model.
+    /// If the configuration is not that of a model.
     pub fn flops(&self) -> Result<u64> {
         Ok(match &self.work {
             Work::Step { model, batch } => 3 * *batch as u64 * forward_flops(model)?,
@@ -105,11 +105,12 @@ impl Case {
     }
 }
 
-/// Operations of the forward pass of one image, without the two parts that [`ModelConfig::flops`] counts and
-/// [`Model::forward`](convnn_models::Model::forward) has no need of: 48 of 49 copies of a pooled pixel, and the hidden layer of the last block for all
-/// tokens but the first.
+/// Operations of the forward pass of one image.
+///
+/// [`ModelConfig::flops`] counts two parts that [`Model::forward`](convnn_models::Model::forward) skips: 48 of 49 copies of
+/// a pooled pixel, and the hidden layer of the last block for all tokens but the first.
 fn forward_flops(config: &ModelConfig) -> Result<u64> {
-    let left_out = match config {
+    let skipped = match config {
         ModelConfig::Vgg { model, .. } if model.head == VggHead::Mlp => {
             let width = model.features.iter().rev().find_map(|feature| match feature {
                 Feature::Layer(width) => Some(*width),
@@ -120,10 +121,10 @@ fn forward_flops(config: &ModelConfig) -> Result<u64> {
         ModelConfig::Vit { model, .. } => 2 * 2 * (model.tokens() - 1) * model.dim * model.mlp,
         _ => 0,
     };
-    Ok(config.flops()? - left_out as u64)
+    Ok(config.flops()? - skipped as u64)
 }
 
-/// The models with their batch sizes.
+/// The models and their batch sizes.
 fn models() -> Vec<(&'static str, ModelConfig, usize)> {
     let plain = BranchingConfig::default();
     let vgg = |name, layer| {
@@ -155,8 +156,8 @@ fn models() -> Vec<(&'static str, ModelConfig, usize)> {
 mod tests {
     use super::*;
 
-    /// The names that the PyTorch peer prints, in its order.
-    const PEER: [&str; 26] = [
+    /// The names that the PyTorch benchmark prints, in its order.
+    const PYTORCH: [&str; 26] = [
         "vgg11_conv_step",
         "vgg11_hybrid_step",
         "vgg11_convnn_step",
@@ -185,8 +186,8 @@ mod tests {
         "aggregate_b32_c256_n100_k9_o256",
     ];
 
-    /// Parameters that PyTorch counts in the peer's models.
-    const PEER_PARAMETERS: [(&str, usize); 10] = [
+    /// Numbers of parameters of the PyTorch models.
+    const PYTORCH_PARAMETERS: [(&str, usize); 10] = [
         ("vgg11_conv", 130_015_690),
         ("vgg11_hybrid", 130_015_690),
         ("vgg11_convnn", 130_015_690),
@@ -204,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn the_cases_are_the_peers() {
-        assert_eq!(names(""), PEER);
+    fn the_cases_are_those_of_pytorch() {
+        assert_eq!(names(""), PYTORCH);
         assert_eq!(names("select_b1_"), ["select_b1_c64_n16384_k9"]);
         assert_eq!(names("scaling").len(), SCALING.len());
         assert_eq!(names("select_scaling_b1_c64_n65536_k9").len(), 1);
@@ -220,12 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn the_models_are_the_peers() {
+    fn the_models_are_those_of_pytorch() {
         let count = |name: &str| models().into_iter().find(|(n, ..)| *n == name).unwrap().1.parameter_count().unwrap();
-        for (name, expected) in PEER_PARAMETERS {
+        for (name, expected) in PYTORCH_PARAMETERS {
             assert_eq!(count(name), expected, "{name}");
         }
-        assert_eq!(models().len(), PEER_PARAMETERS.len());
+        assert_eq!(models().len(), PYTORCH_PARAMETERS.len());
     }
 
     #[test]
@@ -234,7 +235,7 @@ mod tests {
         assert_eq!(flops("vgg11_conv_step"), 3 * flops("vgg11_conv_infer"));
         assert_eq!(flops("select_b32_c3_n1156_k9"), 2 * 32 * 1156 * 1156 * 3);
         assert_eq!(flops("aggregate_b32_c64_n324_k9_o128"), 6 * 32 * 324 * 9 * 64 * 128);
-        // Eight 3×3 convolutions with a 1×1 convolution behind each, and three linear layers, the first of one pixel.
+        // Eight 3×3 convolutions, each followed by a 1×1 convolution, and three linear layers, the first of one pixel.
         let layers: [(u64, u64, u64); 8] = [
             (1024, 3, 64),
             (256, 64, 128),

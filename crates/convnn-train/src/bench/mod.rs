@@ -1,7 +1,8 @@
-//! The benchmark: what a user would wait for, timed the way the PyTorch peer times it.
+//! The benchmark: training steps, inference, selection and aggregation.
 //!
-//! A case does the same work as the peer's case of the same name ([`Case::all`]), best of some repeats after one warm-up.
-//! Peak memory belongs to a process, so that a program that times several cases starts a process for each.
+//! The cases of [`Case::all`] do the same work as those of a PyTorch benchmark with the same names. The time is that of the
+//! fastest of several repeats after a warm-up. Peak memory is a property of a process, so that several cases are best timed
+//! in a process each.
 
 mod cases;
 mod roof;
@@ -14,24 +15,24 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
-/// What a case took.
+/// The time and memory of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
-    /// The case's name.
+    /// The name of the case.
     pub case: String,
     /// Seconds of the fastest repeat.
     pub seconds: f64,
-    /// Number of repeats, not counting the warm-up.
+    /// Number of repeats, without the warm-up.
     pub repeats: usize,
-    /// The most memory that this process has held, in MiB, where the system tells.
+    /// Peak memory of this process in MiB, if known.
     pub peak_rss_mib: Option<u64>,
 }
 
 /// Times `case` in this process.
 ///
 /// # Errors
-/// Where the case cannot be computed.
+/// If the case cannot be computed.
 pub fn measure(case: &Case, repeats: usize) -> Result<Measurement> {
     let mut work = case.work.prepare()?;
     work()?;
@@ -44,8 +45,7 @@ pub fn measure(case: &Case, repeats: usize) -> Result<Measurement> {
     Ok(Measurement { case: case.name.clone(), seconds, repeats, peak_rss_mib: peak_rss_mib() })
 }
 
-/// The high-water mark of this process as Linux tells it. (`getrusage` would give the starting process's where that is
-/// higher.)
+/// The high-water mark of this process, on Linux. (`getrusage` would include that of the process that started it.)
 fn peak_rss_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

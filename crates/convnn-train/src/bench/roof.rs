@@ -1,4 +1,4 @@
-//! The roof: how fast this machine multiplies matrices, beside which every other figure stands.
+//! The roof: how fast this machine multiplies matrices, with which all other speeds are compared.
 
 use super::work::normal;
 use crate::Result;
@@ -12,22 +12,19 @@ const SHAPES: [[usize; 3]; 4] = [[8192, 1152, 256], [128, 4096, 4096], [6304, 19
 /// Repeats of each shape after a warm-up.
 const REPEATS: usize = 5;
 
-/// The fastest product of two matrices of f32.
+/// The speed of the fastest product of two f32 matrices.
 #[derive(Clone, Copy, Debug)]
 pub struct GemmRoof {
-    /// Billions of operations a second, 2 a multiply-add.
+    /// Billions of operations per second, 2 per multiply-add.
     pub gflops: f64,
-    /// Threads that worked on it.
+    /// Number of threads.
     pub threads: usize,
 }
 
-/// Multiplies matrices of a few shapes on all threads, by Candle's matrix product and by the tiled one of
-/// [`ops::linear`]; both rest on the crate `gemm`.
-///
-/// # Errors
-/// Where Candle fails.
+/// Multiplies matrices of a few shapes on all threads, with Candle's matrix product and the tiled one of [`ops::linear`],
+/// both of which use the crate `gemm`.
 pub fn gemm_roof() -> Result<GemmRoof> {
-    let mut best = f64::INFINITY; // seconds of an operation
+    let mut best = f64::INFINITY; // seconds per operation
     for [rows, inner, columns] in SHAPES {
         let (x, weight) = (normal((rows, inner), "x")?, normal((columns, inner), "weight")?);
         let transposed = weight.t()?.contiguous()?;

@@ -1,28 +1,32 @@
-//! The work of a case, ready to be repeated.
+//! The work of a case.
 
 use super::cases::Work;
-use crate::config::RunConfig;
-use crate::optimizer::Optimizer;
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
 use convnn_core::ops::{self, Selection};
+use convnn_core::optim::{AdamW, AdamWConfig};
 use convnn_core::{Pass, Streams, backward, streams};
 use convnn_models::ModelConfig;
 
-/// Seed of every number in the benchmark.
+/// Seed of all random numbers.
 const SEED: u64 = 0;
 
 const CLASSES: usize = 10;
-const LEARNING_RATE: f64 = 1e-4;
-const WEIGHT_DECAY: f64 = 1e-2;
-const CLIP: f64 = 1.0;
+const ADAMW: AdamWConfig = AdamWConfig {
+    learning_rate: 1e-4,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 1e-2,
+    clip_grad_norm: Some(1.0),
+};
 
-/// Something to do again and again.
+/// Work that can be repeated.
 type Repeatable = Box<dyn FnMut() -> Result<()>>;
 
 impl Work {
-    /// Builds models and inputs.
+    /// Builds the model and its input.
     pub(super) fn prepare(&self) -> Result<Repeatable> {
         match *self {
             Self::Step { ref model, batch } => step(model, batch),
@@ -40,29 +44,23 @@ impl Work {
     }
 }
 
-/// A training step as the engine makes it, by the optimizer that the engine uses.
+/// A training step as the engine computes it.
 fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
     let session = Session::new(model, SEED)?;
-    let config = RunConfig {
-        model: model.clone(),
-        weight_decay: WEIGHT_DECAY,
-        clip_grad_norm: Some(CLIP),
-        ..RunConfig::from_preset("vgg11")?
-    };
-    let mut optimizer = Optimizer::new(&config, session.parameters.trainable())?;
+    let mut optimizer = AdamW::named(session.parameters.trainable(), ADAMW)?;
     let images = images(model, batch)?;
     let labels = Tensor::from_vec(below(CLASSES, batch, "labels"), batch, &Device::Cpu)?;
     let mut step = 0;
     Ok(Box::new(move || {
         let logits = session.model.forward(&images, &Pass::training(&session.streams, step))?;
         let loss = ops::cross_entropy(&logits, &labels)?;
-        optimizer.step(backward(&loss)?, LEARNING_RATE, step)?;
+        optimizer.update(&backward(&loss)?)?;
         step += 1;
         Ok(())
     }))
 }
 
-/// Evaluation as the engine makes it.
+/// An evaluation as the engine computes it.
 fn infer(config: &ModelConfig, batch: usize) -> Result<Repeatable> {
     let model = Session::new(config, SEED)?.model_to_evaluate()?;
     let images = images(config, batch)?;
@@ -80,12 +78,12 @@ fn aggregate([batch, channels, tokens, neighbors, outputs]: [usize; 5]) -> Resul
         let y = ops::aggregate(&values, &index, None, &weight, Some(&bias))?;
         let gradients = backward(&y.apply_op1(Arriving(gradient.clone()))?)?;
         let given = [&values, &weight, &bias].map(|var| gradients.get(var).is_some());
-        assert_eq!(given, [true; 3], "the aggregation gives all its gradients");
+        assert_eq!(given, [true; 3], "a gradient of the aggregation is missing");
         Ok(())
     }))
 }
 
-/// A function of a tensor that costs nothing and whose gradient is the given one.
+/// A function that costs nothing and whose gradient is the given tensor.
 struct Arriving(Tensor);
 
 impl CustomOp1 for Arriving {
@@ -106,7 +104,7 @@ fn images(model: &ModelConfig, batch: usize) -> Result<Tensor> {
     normal((batch, 3, model.image_size(), model.image_size()), "images")
 }
 
-/// A tensor of standard normal numbers from the stream `name`.
+/// Standard normal numbers from the stream `name`.
 pub(super) fn normal(shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
     let shape = shape.into();
     let mut generator = Streams::new(SEED).generator(name);
@@ -114,7 +112,7 @@ pub(super) fn normal(shape: impl Into<Shape>, name: &str) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
-/// So many whole numbers below `end` from the stream `name`.
+/// `count` integers below `end` from the stream `name`.
 fn below(end: usize, count: usize, name: &str) -> Vec<u32> {
     let mut generator = Streams::new(SEED).generator(name);
     (0..count).map(|_| streams::below(&mut generator, end) as u32).collect()

@@ -8,39 +8,39 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Time training steps, inference, selection and aggregation, case by case like the PyTorch peer
+/// Time training steps, inference, selection and aggregation
 ///
-/// Each case runs in a process of its own, so that the peak memory is its own. The time is the best of the repeats after
-/// one warm-up.
+/// Every case runs in its own process, so that its peak memory can be measured. The time is that of the fastest repeat
+/// after a warm-up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// The cases whose name holds this; `scaling` for selections among 1,024 to 65,536 tokens [default: all but those]
+    /// Run the cases whose names contain this; `scaling` selects among 1,024 to 65,536 tokens [default: all others]
     #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
     cases: String,
-    /// Repeats of each case
+    /// Number of repeats of each case
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     repeats: u16,
-    /// Threads [default: RAYON_NUM_THREADS, else all processors]
+    /// Number of threads [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Print a JSON object a case: case, seconds, repeats, peak_rss_mib
+    /// Print one JSON object per case: case, seconds, repeats, peak_rss_mib
     #[arg(long)]
     json: bool,
-    /// Time this case in this process
+    /// Time a case in this process
     #[arg(long, value_name = "CASE", hide = true)]
     one: Option<String>,
 }
 
 const AFTER_HELP: &str = "\
-The table gives the arithmetic that a case needs (2 operations a multiply-add; a step counts as three forward passes)
-over its time, and that as a share of the GEMM roof: the fastest product of matrices on this machine, measured first.
+GFLOP/s is the arithmetic that a case needs (2 operations per multiply-add; a step counts as three forward passes)
+divided by its time; `of roof` compares it with the fastest matrix product on this machine, which is measured first.
 
 Examples:
   convnn bench --cases vgg11_hybrid
   convnn bench --cases _step --repeats 5 --json";
 
-/// Times every case asked for, and prints a line each.
+/// Times every requested case and prints a line for each.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     if let Some(name) = &args.one {
@@ -72,16 +72,16 @@ fn row(case: &Case, measured: &Measurement, roof: GemmRoof, width: usize) -> Res
     Ok(format!("{case:width$}  {seconds:>9.5}  {gflops:>8.1}  {share:>7}  {memory:>8}"))
 }
 
-/// Starts this program anew for `case`, with as many threads.
+/// Times `case` in a new process of this program, with the same number of threads.
 fn in_own_process(case: &Case, repeats: u16) -> Result<Measurement> {
     let failed = |error: io::Error| Error::io("time", Path::new(&case.name))(error);
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.args(["bench", "--one", &case.name, "--repeats", &repeats.to_string()]);
-    // Candle reads this one.
+    // Candle reads this variable.
     command.env("RAYON_NUM_THREADS", rayon::current_num_threads().to_string());
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(failed)?;
     if !output.status.success() {
-        return Err(failed(io::Error::other(format!("its process ended with {}", output.status))));
+        return Err(failed(io::Error::other(format!("its process failed with {}", output.status))));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| failed(error.into()))
 }

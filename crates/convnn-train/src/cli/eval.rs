@@ -9,25 +9,25 @@ use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Evaluate trained weights on the test images: loss, top-1 and top-5, exact over the data set
+/// Evaluate trained weights on the test images: loss, top-1 and top-5
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder (its newest checkpoint), a checkpoint folder, or a weights folder
+    /// A run folder (its newest checkpoint is used), a checkpoint folder, or a weights folder
     path: PathBuf,
-    /// A folder with the official binary files, `sample`, or `hub` [default: as in the run; else CONVNN_DATA, then the
-    /// user's cache folder, then the hub]
+    /// A folder with the official binary files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the cache
+    /// folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<PathBuf>,
-    /// cifar10 or cifar100 [default: the one with the model's number of classes]
+    /// cifar10 or cifar100 [default: the one with as many classes as the model]
     #[arg(long, value_name = "NAME")]
     dataset: Option<DatasetName>,
-    /// Images at a time; it changes the speed, not the accuracy
+    /// Number of images per batch; it changes the speed, not the accuracy
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch_size: usize,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Threads [default: RAYON_NUM_THREADS, else all processors]
+    /// Number of threads [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -74,18 +74,18 @@ pub fn run(args: &Args) -> Result<()> {
     })
 }
 
-/// The data set asked for, which must have the model's number of classes, or the one that has.
+/// The data set requested, which must have as many classes as the model, or else the one that has.
 fn dataset(args: &Args, weights: &Weights) -> Result<DatasetName> {
     let classes = weights.config.classes();
     let fits = |name: &DatasetName| name.classes() == classes;
     let wrong = |found: String| Error::Value {
         key: "--dataset".to_owned(),
         found,
-        expected: format!("a data set of {classes} classes, as the model in {} has", weights.origin.display()),
+        expected: format!("a data set of {classes} classes, the number of the model in {}", weights.origin.display()),
     };
     match args.dataset {
         Some(name) if fits(&name) => Ok(name),
         Some(name) => Err(wrong(name.to_string())),
-        None => DatasetName::ALL.into_iter().find(fits).ok_or_else(|| wrong("not given".to_owned())),
+        None => DatasetName::ALL.into_iter().find(fits).ok_or_else(|| wrong("missing".to_owned())),
     }
 }

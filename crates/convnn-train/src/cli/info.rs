@@ -7,12 +7,12 @@ use convnn_train::{Error, Result};
 
 /// List the presets, or show the configuration, parameters and GFLOPs of one
 ///
-/// What is shown of a preset is a configuration file, ready for `convnn train --config`.
+/// The output for a preset is a configuration file for `convnn train --config`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The preset to show
     preset: Option<String>,
-    /// Set a configuration key first; repeatable
+    /// Set a configuration key of the preset; repeatable
     #[arg(long, value_name = "KEY=VALUE", requires = "preset")]
     set: Vec<String>,
     /// Print JSON
@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn list(json: bool) -> Result<()> {
     let width = presets().iter().map(|preset| preset.name.len()).max().unwrap_or(0);
     if !json {
-        print(&format!("{:width$}  {:>12}  {:>8}  what it is", "preset", "parameters", "GFLOPs"))?;
+        print(&format!("{:width$}  {:>12}  {:>8}  description", "preset", "parameters", "GFLOPs"))?;
     }
     for preset in presets() {
         let (params, gflops) = size(&(preset.config)())?;
@@ -55,7 +55,7 @@ fn show(args: &Args, name: &str) -> Result<()> {
         true => json(&config, params, gflops, summary)?,
         false => {
             format!(
-                "# {summary}\n# {params} parameters, {gflops:.3} GFLOPs an image\n\n{}",
+                "# {summary}\n# {params} parameters, {gflops:.3} GFLOPs per image\n\n{}",
                 config.to_toml()?.trim_end()
             )
         }
@@ -70,7 +70,7 @@ fn json(config: &RunConfig, params: usize, gflops: f64, summary: &str) -> Result
     Ok(serde_json::json!({ "summary": summary, "params": params, "gflops": gflops, "config": config }).to_string())
 }
 
-/// Parameters, and billions of operations of one image.
+/// The number of parameters, and billions of operations per image.
 fn size(model: &ModelConfig) -> Result<(usize, f64)> {
     Ok((model.parameter_count()?, model.flops()? as f64 / 1e9))
 }

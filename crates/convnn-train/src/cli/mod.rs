@@ -1,7 +1,7 @@
-//! The command line: one module a subcommand, each with its arguments and what it does.
+//! The command line: one module per subcommand.
 //!
-//! Exit codes: 0 done, 1 failed, 2 input that cannot be used, 128 plus the signal for a run that was stopped. Results
-//! go to standard output, progress and logs to standard error, and an error is one line.
+//! Exit codes: 0 success, 1 failure, 2 unusable input, 128 plus the signal for a run that was stopped. Results go to
+//! standard output, progress and logs to standard error, and an error is one line.
 
 mod bench;
 mod eval;
@@ -16,7 +16,7 @@ use convnn_train::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write;
 
-/// Train and evaluate Convolutional Nearest Neighbors: convolution and attention as one operation.
+/// Train and evaluate Convolutional Nearest Neighbors: convolution and attention as one operation
 #[derive(Debug, Parser)]
 #[command(name = "convnn", version, arg_required_else_help = true)]
 struct Cli {
@@ -34,7 +34,7 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Runs the command with these arguments; gives the exit code.
+/// Runs the command; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -58,12 +58,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Help and version as clap prints them; everything else as one line.
+/// Prints help and version like clap, and any other error as one line.
 fn usage(error: &clap::Error) -> u8 {
     let whole =
         [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
     if whole.contains(&error.kind()) {
-        // Nobody reads any more where this fails.
+        // If this fails, nobody is reading.
         let _ = error.print();
         return u8::from(error.use_stderr()) * 2;
     }
@@ -75,14 +75,14 @@ fn usage(error: &clap::Error) -> u8 {
     2
 }
 
-/// Writes an error as one line; what follows in a message of Candle's is a backtrace.
+/// Prints an error as one line; Candle's messages continue with a backtrace.
 fn report(message: &str) {
     let line = message.lines().next().unwrap_or_default();
-    // Nothing is left to do where standard error is closed.
+    // There is nobody to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "error: {line}");
 }
 
-/// Sizes the pool of threads; without a number it follows RAYON_NUM_THREADS, else the processors.
+/// Sets the number of threads; the default is RAYON_NUM_THREADS, or one per processor.
 fn set_threads(threads: Option<usize>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     if threads == 0 {

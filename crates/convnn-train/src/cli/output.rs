@@ -13,7 +13,7 @@ pub fn print(text: &str) -> Result<()> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::io("write", Path::new(STDOUT)))
 }
 
-/// Whether the reader of the output went away, as `head` does when it has seen enough.
+/// Whether nobody reads standard output any more, as with `convnn info | head -1`.
 pub fn is_closed(error: &Error) -> bool {
     matches!(error, Error::Io { path, source, .. }
         if path.as_os_str() == STDOUT && source.kind() == io::ErrorKind::BrokenPipe)
@@ -21,11 +21,11 @@ pub fn is_closed(error: &Error) -> bool {
 
 const STDOUT: &str = "standard output";
 
-/// Sends the log to standard error, between the lines of `progress`. `CONVNN_LOG` chooses what is logged.
+/// Starts logging to standard error, between the lines of `progress`. `CONVNN_LOG` selects what is logged.
 pub fn start_log(progress: &Progress) {
     let chosen = std::env::var("CONVNN_LOG").unwrap_or_else(|_| "warn,convnn=info,convnn_train=info".to_owned());
     let bar = progress.bar();
-    // It fails only where a log was started before, which then goes on.
+    // It can only fail if a log was started before, which then stays.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(chosen))
         .with_target(false)
@@ -35,7 +35,7 @@ pub fn start_log(progress: &Progress) {
         .try_init();
 }
 
-/// Takes the bar away while a line is written.
+/// Hides the bar while a line is written.
 struct AroundBar(ProgressBar);
 
 impl Write for AroundBar {

@@ -1,22 +1,27 @@
 //! `convnn parity`.
 
 use super::{output, report, set_threads};
-use convnn_train::parity::{self, Outcome};
+use convnn_core::testing::golden::Outcome;
+use convnn_train::parity;
 use convnn_train::{Error, Result};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Compare layers and models with golden tensors: the output, every gradient, and the losses of training cases
+/// Compare layers and models with golden tensors: outputs, gradients, and losses of the first training steps
 ///
-/// A line a case, `ok CASE max_error=…` or `FAIL CASE TENSOR error=…`, then the sums. Errors are shares of the largest
-/// value of a tensor, or of 1 if that is larger; up to 1e-4 passes. Each case is computed in f64 and in f32.
+/// Prints one line per case, `ok CASE max_error=…` or `FAIL CASE TENSOR error=…`, and the totals. An error is a share of
+/// the largest value of its tensor, or of 1 if that is larger; up to 1e-4 passes. Every case is computed in f64 and in
+/// f32.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 all cases pass, 1 a case differs, 2 a file is no fixture.")]
+#[command(after_help = "Exit codes: 0 every case passes, 1 a case differs, 2 a file is not a golden file.")]
 pub struct Args {
-    /// Fixture files, and folders whose .safetensors files are all fixtures
+    /// Golden files, and folders of them (every .safetensors file in a folder is taken for one)
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Threads [default: RAYON_NUM_THREADS, else all processors]
+    /// Also write the tensors computed here to DIR, as CASE.f64.safetensors and CASE.f32.safetensors
+    #[arg(long, value_name = "DIR")]
+    dump: Option<PathBuf>,
+    /// Number of threads [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -24,25 +29,21 @@ pub struct Args {
 /// Checks every case, then fails if one did.
 pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
-    let (mut passed, mut failed) = (0, 0);
-    let mut unusable = Vec::new();
+    let (mut files, mut unusable) = (Vec::new(), Vec::new());
     for path in &args.paths {
-        let files = parity::files(path).unwrap_or_else(|error| {
-            unusable.push(error);
-            Vec::new()
-        });
-        for file in files {
-            match parity::check(&file) {
-                Ok(outcome) if outcome.differences.is_empty() => {
-                    passed += 1;
-                    pass(&outcome)?;
-                }
-                Ok(outcome) => {
-                    failed += 1;
-                    fail(&outcome)?;
-                }
-                Err(error) => unusable.push(error),
-            }
+        match parity::files(path) {
+            Ok(found) => files.extend(found),
+            Err(error) => unusable.push(error),
+        }
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for (number, file) in (1..).zip(&files) {
+        // A large model takes minutes.
+        note(&format!("[{number}/{}] {}", files.len(), file.display()));
+        match check(file, args.dump.as_deref()) {
+            Ok(true) => passed += 1,
+            Ok(false) => failed += 1,
+            Err(error) => unusable.push(error),
         }
     }
     print(&format!("{passed} passed, {} failed", failed + unusable.len()))?;
@@ -55,26 +56,37 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn pass(outcome: &Outcome) -> Result<()> {
-    if outcome.sensitive {
-        let why =
-            "f32 misses, but so does f64 once the input moves by a millionth: nearly equal neighbors change places";
-        note(&format!("{}: {why}", outcome.case));
+/// Checks and prints one case; returns whether it passes.
+fn check(file: &Path, dump: Option<&Path>) -> Result<bool> {
+    let case = parity::read(file)?;
+    let outcome = parity::check(file, &case)?;
+    show(&case.name, &outcome)?;
+    if let Some(folder) = dump {
+        parity::dump(file, &case, folder)?;
     }
-    print(&format!("ok {} max_error={:.1e}", outcome.case, outcome.max_error))
+    Ok(outcome.passes())
 }
 
-fn fail(outcome: &Outcome) -> Result<()> {
-    let Some((first, others)) = outcome.differences.split_first() else { return Ok(()) };
-    print(&format!("FAIL {} {} error={:.1e}", outcome.case, first.tensor, first.error))?;
+fn show(name: &str, outcome: &Outcome) -> Result<()> {
+    let Outcome { max_error, differences, sensitive } = outcome;
+    let Some((first, others)) = differences.split_first() else {
+        if *sensitive {
+            note(&format!(
+                "{name}: differs in f32, but so does f64 if the input changes by one millionth: almost equally close \
+                 neighbors change places"
+            ));
+        }
+        return print(&format!("ok {name} max_error={max_error:.1e}"));
+    };
+    print(&format!("FAIL {name} {} error={:.1e}", first.tensor, first.error))?;
     if !others.is_empty() {
         let others: Vec<_> = others.iter().map(|one| format!("{} {:.1e}", one.tensor, one.error)).collect();
-        note(&format!("{}: {} differs, and so do {}", outcome.case, first.tensor, others.join(", ")));
+        note(&format!("{name}: {} differs, and so do {}", first.tensor, others.join(", ")));
     }
     Ok(())
 }
 
-/// A line of results. The exit code tells the outcome also to who stopped reading.
+/// Prints a line of results. The exit code still tells the outcome if nobody reads them.
 fn print(text: &str) -> Result<()> {
     match output::print(text) {
         Err(error) if output::is_closed(&error) => Ok(()),
@@ -82,8 +94,8 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// A line for the reader on standard error.
+/// Prints a line to standard error.
 fn note(text: &str) {
-    // Nothing is left to do where standard error is closed.
+    // There is nobody to tell if standard error is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

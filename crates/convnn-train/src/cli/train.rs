@@ -15,44 +15,44 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Train a model into a run folder, reproducibly
+/// Train a model, reproducibly, into a run folder
 ///
-/// The configuration starts from a preset, then takes the keys of --config, then those of --set and the options below.
-/// A run that was stopped, by Ctrl-C, a signal or a power failure, goes on with --resume and ends with the same
-/// weights, bit for bit.
+/// The configuration starts from a preset; keys of --config override it, and --set and the options below override both.
+/// --resume continues a run that was stopped by Ctrl-C, a signal or a power failure; it ends with the same weights, bit
+/// for bit, as if it had not been stopped.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
     /// The preset to start from; `convnn info` lists them
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// A TOML file with configuration keys; `convnn info PRESET` prints one
+    /// A TOML file of configuration keys; `convnn info PRESET` prints one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Set a configuration key, such as layer.branch_ratio, layer.neighbors, batch_size; repeatable
+    /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, `sample` for the embedded images, or `hub` for the Hugging Face hub (in
-    /// builds with `--features hub`) [default: CONVNN_DATA, then the user's cache folder, then the hub]
+    /// A folder with the official binary files, `sample` for the few images built into this program, or `hub` for the
+    /// Hugging Face hub (in builds with `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
     /// cifar10 or cifar100
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
-    /// Passes over the training images
+    /// Number of passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<i64>,
-    /// Seed of every random stream
+    /// Seed of all random numbers
     #[arg(long, value_name = "N")]
     seed: Option<i64>,
-    /// The run folder [default: runs/PRESET-N, the first that is free]
+    /// The run folder [default: the first free one of runs/PRESET-1, runs/PRESET-2, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in --out where it stopped, or start it; without --preset and --config, with its own
-    /// configuration. More --epochs than before lengthen it
+    /// Continue the run in --out, or start it. Without --preset and --config, the run keeps its configuration. More
+    /// --epochs than before extend it
     #[arg(long)]
     resume: bool,
-    /// Threads; results do not depend on them [default: RAYON_NUM_THREADS, else all processors]
+    /// Number of threads; results do not depend on it [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
@@ -63,8 +63,8 @@ Examples:
   convnn train --preset vgg11_compact --set layer.branch_ratio=1 --data ~/cifar --out runs/ratio1
   convnn train --out runs/ratio1 --resume
 
-Exit codes: 0 done, 1 failed, 2 input that cannot be used, 130 and 143 stopped by Ctrl-C and by SIGTERM with
-everything saved (a second one ends at once). CONVNN_LOG chooses what is logged: warn, info, debug.";
+Exit codes: 0 success, 1 failure, 2 unusable input, 130 and 143 stopped by Ctrl-C and SIGTERM after everything was
+saved (a second signal stops at once). CONVNN_LOG selects what is logged: warn, info or debug.";
 
 /// Trains, and prints the result.
 pub fn run(args: Args) -> Result<()> {
@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<()> {
     let interrupted = if args.resume { Interrupted::Resume } else { Interrupted::Refuse };
     let found = match RunFolder::find(&path, &config, interrupted)? {
         Found::Finished(_, result) => {
-            tracing::info!("{} is done already", path.display());
+            tracing::info!("{} is already finished", path.display());
             return output::print(&summary(&result, &path));
         }
         Found::Unfinished(folder) => Some(folder),
@@ -88,7 +88,7 @@ pub fn run(args: Args) -> Result<()> {
     let named = (config.data != "search").then(|| Path::new(&config.data));
     let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
     let session = Session::new(&config.model, config.seed)?;
-    // Everything that can be wrong with the input has been seen: from here on files are written.
+    // All input has been checked; from here on files are written.
     let folder = match found {
         Some(folder) => {
             folder.reopen(&config)?;
@@ -132,7 +132,7 @@ impl Args {
         Sources { preset: self.preset.as_deref(), file, overrides }.resolve()
     }
 
-    /// The configuration in the run folder, where a resume names no other.
+    /// The configuration in the run folder, if the run is to be resumed and no other configuration is given.
     fn stored_config(&self) -> Result<Option<PathBuf>> {
         if !self.resume || self.preset.is_some() || self.config.is_some() {
             return Ok(None);
@@ -164,12 +164,12 @@ fn free_folder(runs: &Path, preset: &str) -> Result<PathBuf> {
     }
 }
 
-/// The first signal asks the run to stop, the second ends the process. A file size limit becomes an error.
+/// The first signal asks the run to stop, the second ends the process. Exceeding a file size limit becomes an error.
 fn catch_signals(stop: &StopRequest) -> Result<()> {
     let asked = Arc::new(AtomicBool::new(false));
     let catch = || {
         for signal in [SIGINT, SIGTERM] {
-            // In the order of registration: a second signal finds `asked` set.
+            // Handlers run in the order of registration, so that a second signal finds `asked` set.
             signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
             signal_hook::flag::register(signal, Arc::clone(&asked))?;
             signal_hook::flag::register_usize(signal, stop.flag(), signal as usize)?;
@@ -188,7 +188,7 @@ fn summary(result: &RunResult, path: &Path) -> String {
         row("last five", &result.last5),
         row(&format!("best ({})", result.best.epoch), &result.best),
         format!(
-            "{} parameters, {:.3} GFLOPs an image, {:.1} s an epoch; {}",
+            "{} parameters, {:.3} GFLOPs per image, {:.1} s per epoch; {}",
             result.params,
             result.gflops,
             result.seconds_per_epoch,

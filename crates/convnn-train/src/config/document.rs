@@ -1,14 +1,14 @@
-//! A configuration as a TOML document: the training keys at the top, `[model]`, and the layer under test as `[layer]`.
+//! A configuration as a TOML document: training keys at the top level, then the tables `[model]` and `[layer]`.
 
 use super::RunConfig;
 use crate::{Error, Result};
 use toml::{Table, Value};
 
 impl RunConfig {
-    /// The document as text, as in `config.toml`.
+    /// The text of `config.toml`.
     ///
     /// # Errors
-    /// Where a value has no form in TOML.
+    /// If a value cannot be written in TOML.
     pub fn to_toml(&self) -> Result<String> {
         Ok(to_table(self)?.to_string())
     }
@@ -24,7 +24,7 @@ pub(super) fn to_table(config: &RunConfig) -> Result<Table> {
     Ok(table)
 }
 
-/// The configuration of a document; the error is Serde's, on one line.
+/// The configuration of a document; the error is the first line of Serde's.
 pub(super) fn from_table(mut table: Table) -> std::result::Result<RunConfig, String> {
     let tables: Table =
         ["model", "layer"].iter().filter_map(|&name| Some((name.to_owned(), table.remove(name)?))).collect();
@@ -42,7 +42,7 @@ pub(super) fn lookup<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value>
     Some(value)
 }
 
-/// Sets the value at `path`; tables on the way are made, and other values on the way are replaced by tables.
+/// Sets the value at `path`. Missing tables on the way are created, and other values on the way replaced by tables.
 pub(super) fn insert(table: &mut Table, path: &[String], value: Value) {
     let Some((first, rest)) = path.split_first() else { return };
     if rest.is_empty() {
@@ -58,7 +58,7 @@ pub(super) fn insert(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
-/// Every key of a document, dotted, in its order: the training keys, then those of `[model]` and `[layer]`.
+/// The dotted names of all keys of a document, in order, down to those of `[model]` and `[layer]`.
 pub(super) fn keys(table: &Table) -> Vec<String> {
     let mut keys = Vec::new();
     for (name, value) in table {
@@ -72,27 +72,27 @@ pub(super) fn keys(table: &Table) -> Vec<String> {
     keys
 }
 
-/// The first key that differs between two configurations, with both values.
+/// A key that differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The key, dotted.
+    /// The dotted name of the key.
     pub key: String,
-    /// Its value in the first, or `absent`.
+    /// Its value in the first configuration, or `absent`.
     pub first: String,
-    /// Its value in the second, or `absent`.
+    /// Its value in the second configuration, or `absent`.
     pub second: String,
 }
 
-/// Compares two configurations key by key, but for the keys in `but`.
+/// The first key that differs between two configurations, except for the keys in `ignored`.
 ///
 /// # Errors
-/// Where a value has no form in TOML.
-pub fn first_difference(first: &RunConfig, second: &RunConfig, but: &[&str]) -> Result<Option<Difference>> {
+/// If a value cannot be written in TOML.
+pub fn first_difference(first: &RunConfig, second: &RunConfig, ignored: &[&str]) -> Result<Option<Difference>> {
     let (first, second) = (to_table(first)?, to_table(second)?);
     let mut all = keys(&first);
     all.extend(keys(&second).into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
     let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
-    Ok(all.into_iter().filter(|key| !but.contains(&key.as_str())).find_map(|key| {
+    Ok(all.into_iter().filter(|key| !ignored.contains(&key.as_str())).find_map(|key| {
         let path: Vec<_> = key.split('.').map(str::to_owned).collect();
         let (first, second) = (lookup(&first, &path), lookup(&second, &path));
         (first != second).then(|| Difference { key, first: show(first), second: show(second) })

@@ -1,4 +1,4 @@
-//! A number that may be `"none"`: TOML has no null, and a key that is absent could not be found by its name.
+//! A number or `"none"`: TOML has no null, and an absent key could not be overridden by its name.
 
 use serde::{Deserializer, Serializer, de};
 use std::fmt;

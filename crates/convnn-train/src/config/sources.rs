@@ -1,4 +1,4 @@
-//! How a configuration is resolved: a preset, then a file, then overrides, each key checked where it stands.
+//! Resolving a configuration: a preset, then a file, then overrides; an error names the place of the key.
 
 use super::document::{first_line, from_table, insert, keys, lookup, to_table};
 use super::{RunConfig, nearest::nearest};
@@ -8,18 +8,18 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-/// What a configuration is resolved from.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Sources<'a> {
-    /// The preset; it goes before a `preset` key in the file.
+    /// The preset; it takes precedence over the key `preset` of the file.
     pub preset: Option<&'a str>,
     /// A TOML file.
     pub file: Option<&'a Path>,
-    /// Overrides, the last of a key counts.
+    /// Overrides. If a key is given several times, the last one counts.
     pub overrides: Vec<Assignment>,
 }
 
-/// One key with its value, and where both come from.
+/// A key with its value, and where they come from.
 #[derive(Clone, Debug)]
 pub struct Assignment {
     path: Vec<String>,
@@ -28,15 +28,15 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// The assignment of an argument of its own, as in `--epochs 3`.
+    /// The assignment of a top-level key by an argument such as `--epochs 3`, which is given as `place`.
     pub fn new(key: &str, value: impl Into<Value>, place: String) -> Self {
         Self { path: vec![key.to_owned()], value: value.into(), place }
     }
 
-    /// Reads `key=value`; a value that is no TOML is taken as a string.
+    /// Parses `key=value`. A value that is not TOML is taken as a string.
     ///
     /// # Errors
-    /// Where there is no `=`, or no key before it.
+    /// If there is no `=`, or no key before it.
     pub fn parse(text: &str) -> Result<Self> {
         let place = format!("--set {text}");
         let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.trim().is_empty()) else {
@@ -54,17 +54,17 @@ impl Assignment {
         self.path.join(".")
     }
 
-    /// Whether it decides which other keys there are, and so goes first.
+    /// Whether it decides which other keys exist, and must be applied first.
     fn is_choice(&self) -> bool {
         matches!(self.key().as_str(), "model.architecture" | "layer.kind")
     }
 }
 
 impl Sources<'_> {
-    /// Resolves and checks the configuration.
+    /// Resolves and validates the configuration.
     ///
     /// # Errors
-    /// One line with the file and line, or the argument, of the first key that is unknown or has a wrong value.
+    /// One line with the place, `FILE:LINE` or the argument, of the first key that is unknown or has an unusable value.
     pub fn resolve(&self) -> Result<RunConfig> {
         let in_file = match self.file {
             Some(path) => read_file(path)?,
@@ -74,8 +74,7 @@ impl Sources<'_> {
         let argument = self.preset.map(|name| Assignment::new("preset", name, format!("--preset {name}")));
         let preset = argument.or_else(|| named(&self.overrides)).or_else(|| named(&in_file)).ok_or_else(|| {
             let place = self.file.map_or("no preset".to_owned(), |path| path.display().to_string());
-            let message =
-                "name the preset to start from with --preset NAME or a key `preset`; `convnn info` lists them";
+            let message = "choose a preset with --preset NAME or the key `preset`; `convnn info` lists them";
             Error::Config { place, message: message.to_owned() }
         })?;
         let name = preset.value.as_str().map_or_else(|| preset.value.to_string(), str::to_owned);
@@ -94,7 +93,7 @@ impl Sources<'_> {
     }
 }
 
-/// A document on its way, with the place of every value that does not come from the preset.
+/// A partly resolved document, with the places of the values that do not come from the preset.
 struct Resolving {
     table: Table,
     places: BTreeMap<String, String>,
@@ -130,7 +129,7 @@ impl Resolving {
         Err(wrong(format!("`{}` is {}: {reason}", assignment.key(), assignment.value)))
     }
 
-    /// The documents that an assignment may mean, the likelier first.
+    /// The documents that an assignment may mean, the most likely first.
     fn trials(&self, assignment: &Assignment) -> Vec<Table> {
         let with = |clear: Option<&[String]>| {
             let mut table = self.table.clone();
@@ -142,7 +141,7 @@ impl Resolving {
         };
         let unchanged = lookup(&self.table, &assignment.path) == Some(&assignment.value);
         if assignment.is_choice() && !unchanged {
-            // Another kind starts from its own defaults, another architecture with a layer that fits it.
+            // Another kind starts from its own defaults, another architecture from a layer that fits it.
             let mut table = with(Some(&assignment.path[..1]));
             match assignment.value.as_str().filter(|_| assignment.path[0] == "model") {
                 Some("vgg") => reset_layer(&mut table, "branching_2d"),
@@ -151,7 +150,7 @@ impl Resolving {
             }
             return vec![table];
         }
-        // `layer.candidates.random.n` may change a number, or replace another choice of candidates.
+        // `layer.candidates.random.n` may change a number or choose another kind of candidates.
         let mut trials = vec![with(None)];
         trials.extend((assignment.path.len() > 2).then(|| with(Some(&assignment.path[..2]))));
         trials
@@ -172,7 +171,7 @@ impl Resolving {
         }
         match config.validate() {
             Ok(()) => Ok(config),
-            Err(error) => Err(match error_key(&error).and_then(|key| self.places.get(&key)) {
+            Err(error) => Err(match error_key(&error).and_then(|key| place_of(&self.places, &key)) {
                 Some(place) => at_place(place, &error),
                 None => error,
             }),
@@ -180,7 +179,7 @@ impl Resolving {
     }
 }
 
-/// The part of a path that names a key: two words in `[model]` and `[layer]`, else one.
+/// The part of a path that names a key: two names in `[model]` and `[layer]`, else one.
 fn key_part(path: &[String]) -> &[String] {
     let depth = if path[0] == "model" || path[0] == "layer" { 2 } else { 1 };
     &path[..depth.min(path.len())]
@@ -191,21 +190,34 @@ fn reset_layer(table: &mut Table, kind: &str) {
     insert(table, &["layer".to_owned(), "kind".to_owned()], Value::String(kind.to_owned()));
 }
 
-/// The key whose value an error is about.
+/// The key whose value is at fault.
 fn error_key(error: &Error) -> Option<String> {
+    use convnn_core::Error as Core;
+    use convnn_models::Error as Models;
     match error {
         Error::Value { key, .. } => Some(key.clone()),
-        Error::Models(convnn_models::Error::Value { key, .. }) => Some((*key).to_owned()),
-        Error::Models(convnn_models::Error::NeighborsExceedCandidates { .. }) => Some("layer.neighbors".to_owned()),
+        Error::Models(Models::Value { key, .. }) => Some((*key).to_owned()),
+        Error::Core(error) | Error::Models(Models::Core(error)) => match error {
+            Core::Option { option, .. } => Some(format!("layer.{option}")),
+            Core::NeighborsExceedCandidates { .. } => Some("layer.neighbors".to_owned()),
+            _ => None,
+        },
+        Error::Models(Models::NeighborsExceedCandidates { .. }) => Some("layer.neighbors".to_owned()),
         _ => None,
     }
+}
+
+/// The place of `key`, or of a key within its value.
+fn place_of<'a>(places: &'a BTreeMap<String, String>, key: &str) -> Option<&'a String> {
+    let is_within = |other: &str| other.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    places.iter().find_map(|(other, place)| is_within(other).then_some(place))
 }
 
 fn at_place(place: &str, error: &Error) -> Error {
     Error::Config { place: place.to_owned(), message: error.to_string() }
 }
 
-/// The assignments of a file: its top keys, and the keys of `[model]` and `[layer]` one by one.
+/// The assignments of a file: its top-level keys, and every key of `[model]` and `[layer]`.
 fn read_file(path: &Path) -> Result<Vec<Assignment>> {
     let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let place = |offset: usize| {

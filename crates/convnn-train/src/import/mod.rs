@@ -1,63 +1,61 @@
-//! Foreign checkpoints: a `.pth` or `.safetensors` file of the authors' models becomes a folder of weights.
+//! Foreign checkpoints: a `.pth` or `.safetensors` file of the authors' models becomes a weights folder.
 //!
-//! Names and shapes are those of the authors' PyTorch code, so that tensors are taken by name, W_q and W_k included: a
-//! row of scores belongs to a key there and here. What a wrapper puts before every name is taken off, and buffers that
-//! hold no weights are left out.
+//! Names and shapes are those of the authors' PyTorch code, so that tensors load by name. Prefixes of wrappers are
+//! removed, buffers that hold no weights are left out, and half precision becomes f32. What shapes cannot tell comes
+//! from the arguments in the file, if it holds any, and else from the configuration.
 
-mod guard;
+mod deduce;
+mod folder;
+mod mismatch;
+mod names;
+mod options;
+mod pickle;
 mod pth;
+
+pub use mismatch::Mismatch;
+pub use options::{Arguments, Setting, differs_from_2025, not_in_shapes};
 
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use convnn_models::weights::{self, Tensors};
-use convnn_models::{MixerConfig, ModelCard, ModelConfig, presets};
+use convnn_models::{ModelCard, ModelConfig};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-/// The presets that a checkpoint fits.
-#[derive(Debug, Default)]
-pub struct Fit {
-    /// By name, with the number of classes of the checkpoint.
-    pub fitting: Vec<(&'static str, ModelConfig)>,
-    /// Of the others, the one with the fewest differences.
-    pub nearest: Option<(&'static str, Mismatch)>,
-}
+/// The frequencies of rotary positions, a buffer of local attention in PyTorch.
+const ROTARY: &str = ".rel_pos.inv_freq";
+/// The fixed encoding of positions, a buffer of a ViT in PyTorch.
+const POSITIONS: &str = "positional_encoding.pe";
+/// The only kind of layer whose queries and keys the authors' 2026 code exchanged.
+const EXCHANGED: &str = "conv_nn_attention";
 
-/// What wrappers put before every name: data parallel training, compilation, lightning modules.
-const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "model."];
-
-/// A checkpoint that is read and whose names are unwrapped.
+/// A checkpoint in memory, its tensors under the names of the authors' 2025 code.
 #[derive(Debug)]
 pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
-}
-
-/// Tensors by name, with their shapes, that are not as a model has them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Mismatch {
-    /// What the model has and the checkpoint lacks.
-    pub missing: Vec<(String, Vec<usize>)>,
-    /// What the checkpoint has and the model lacks.
-    pub left_over: Vec<(String, Vec<usize>)>,
-    /// What has another shape: the one found, and that of the model.
-    pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
+    arguments: Arguments,
+    /// Whether the file has the names of the fast layers, which only the 2026 code has.
+    fast: bool,
 }
 
 impl Checkpoint {
-    /// Reads a file by what it holds, whatever its name.
+    /// Reads a file by its content, whatever its name.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read, [`Error::Damaged`] where it is neither a `.pth` file of tensors alone nor
-    /// a safetensors file.
+    /// [`Error::Io`] if it cannot be read. [`Error::Damaged`] if it is neither a `.pth` file of tensors and plain
+    /// arguments nor a safetensors file, or holds the authors' branching over tokens, which no layer here computes.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |message: String| Error::Damaged { path: path.to_owned(), message };
         let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut start = [0; 2];
         let length = file.read(&mut start).map_err(Error::io("read", path))?;
-        let tensors = match &start[..length] {
-            b"PK" => pth::read(file).map_err(wrong)?,
+        let (tensors, arguments) = match &start[..length] {
+            b"PK" => {
+                let pth::Contents { tensors, arguments } = pth::read(file).map_err(wrong)?;
+                (tensors, arguments)
+            }
             [0x80, 0x01..=0x05] => {
                 return Err(wrong(
                     "a pickle without a zip around it, as PyTorch wrote before version 1.6; load it there and save it \
@@ -65,27 +63,45 @@ impl Checkpoint {
                         .to_owned(),
                 ));
             }
-            _ => weights::read(path)?.into_iter().collect(),
+            _ => (safetensors(path)?, Arguments::new()),
         };
-        Ok(Self { tensors: unwrap_names(tensors) })
-    }
-
-    /// `config` with the number of classes that the last layer of the checkpoint has.
-    pub fn with_classes(&self, mut config: ModelConfig) -> ModelConfig {
-        let last = if self.tensors.contains_key("classifier.6.weight") { "classifier.6" } else { "classifier" };
-        let outputs = |name: &str| self.tensors.get(&format!("{last}.{name}")).and_then(|t| t.dims().first().copied());
-        // Where weight and bias disagree, one of them is wrong.
-        if let (Some(classes), true) = (outputs("weight"), outputs("weight") == outputs("bias")) {
-            config.set_classes(classes);
+        let mut tensors = names::unwrap(tensors);
+        let fast = names::rename_fast_kernels(&mut tensors);
+        if let Some(name) = names::branching_tokens(&tensors) {
+            return Err(wrong(format!(
+                "`{}` belongs to the authors' branching over tokens; their code mixes tokens with features there, even \
+                 with one head, and `branching_tokens` does not (docs/deviations.md, row 14)",
+                names::printable(name)
+            )));
         }
-        config
+        Ok(Self { tensors, arguments, fast })
     }
 
-    /// How the checkpoint differs from `config`; `None` where every name and shape fits.
+    /// The number of classes of the last layer.
+    pub fn classes(&self) -> Option<usize> {
+        let last = if self.tensors.contains_key("classifier.6.weight") { "classifier.6" } else { "classifier" };
+        let outputs = |name: &str| self.tensors.get(&format!("{last}.{name}"))?.dims().first().copied();
+        // If weight and bias disagree, one of them is wrong.
+        outputs("weight").filter(|_| outputs("weight") == outputs("bias"))
+    }
+
+    /// The options of `config` that the arguments in the file set.
+    pub fn argument_settings(&self, config: &ModelConfig) -> Vec<Setting> {
+        let settings = options::from_arguments(&self.arguments, config.layer_kind());
+        settings.into_iter().filter(|setting| options::has(config, setting)).collect()
+    }
+
+    /// The options of `config` that make it compute what the published runs computed.
+    pub fn published_settings(&self, config: &ModelConfig) -> Vec<Setting> {
+        let setting = options::as_published(config.layer_kind());
+        setting.into_iter().filter(|setting| options::has(config, setting)).collect()
+    }
+
+    /// How the checkpoint differs from `config`.
     ///
     /// # Errors
-    /// Where `config` makes no model.
-    pub fn mismatch(&self, config: &ModelConfig) -> Result<Option<Mismatch>> {
+    /// If `config` is invalid.
+    pub fn mismatch(&self, config: &ModelConfig) -> Result<Mismatch> {
         let expected = config.shapes()?;
         let mut mismatch = Mismatch::default();
         for (name, shape) in &expected {
@@ -102,134 +118,83 @@ impl Checkpoint {
                 mismatch.left_over.push((name.clone(), tensor.dims().to_vec()));
             }
         }
-        Ok((mismatch != Mismatch::default()).then_some(mismatch))
+        Ok(mismatch)
     }
 
-    /// The presets that the checkpoint fits.
+    /// The settings that make `config` fit the checkpoint; `None` if no settings do.
+    pub fn fitting_settings(&self, config: &ModelConfig) -> Option<Vec<Setting>> {
+        let (settings, changed) = deduce::changes(&self.tensors, config)?;
+        let fits = !settings.is_empty() && self.mismatch(&changed).is_ok_and(|mismatch| mismatch.is_empty());
+        fits.then_some(settings)
+    }
+
+    /// Converts a checkpoint of the authors' 2026 code, whose rows belong to queries: W_q and W_k are exchanged.
+    ///
+    /// It is one if `asked`, or if the file says so; returns the reason.
     ///
     /// # Errors
-    /// Where a preset makes no model.
-    pub fn fitting_presets(&self) -> Result<Fit> {
-        let mut fit = Fit::default();
-        for preset in presets() {
-            let config = self.with_classes((preset.config)());
-            match self.mismatch(&config)? {
-                None => fit.fitting.push((preset.name, config)),
-                Some(mismatch) => {
-                    if fit.nearest.as_ref().is_none_or(|(_, least)| mismatch.count() < least.count()) {
-                        fit.nearest = Some((preset.name, mismatch));
-                    }
-                }
+    /// [`Error::Value`] if `asked` and the layer is of a kind that the 2026 code computes in the same way.
+    pub fn convert_2026(&mut self, config: &ModelConfig, asked: bool) -> Result<Option<&'static str>> {
+        let (kind, applies) = (config.layer_kind(), config.layer_kind() == EXCHANGED);
+        let reason = match (asked, self.fast, options::are_of_2026(&self.arguments)) {
+            (true, ..) if !applies => {
+                return Err(Error::Value {
+                    key: "--authors-2026".to_owned(),
+                    found: format!("given for a checkpoint of `{kind}`"),
+                    expected: format!("a checkpoint of `{EXCHANGED}`, the only kind that it changes"),
+                });
             }
+            (true, ..) => "--authors-2026",
+            (_, true, _) => "its kernels are named `conv_weight`",
+            (_, _, true) => "its arguments name ImageNet",
+            _ => return Ok(None),
+        };
+        if !applies {
+            return Ok(None);
         }
-        Ok(fit)
+        names::exchange_queries_and_keys(&mut self.tensors);
+        Ok(Some(reason))
     }
 
-    /// The buffers of `config` that hold no weights and are left out.
+    /// The number of buffers that hold no weights of `config` and are left out.
     pub fn buffers(&self, config: &ModelConfig) -> usize {
         self.tensors.keys().filter(|name| is_buffer(config, name)).count()
     }
 
-    /// Writes the weights into `folder`, which must not exist or be empty, and gives the number of tensors.
+    /// Writes the weights into `folder`, which must not exist or be empty, and returns the number of tensors.
     ///
     /// # Errors
-    /// Where the folder holds something or cannot be written, in which case nothing stays; where a tensor does not fit
-    /// `config`.
+    /// If a tensor does not fit `config`, or the folder is not empty or cannot be written; then nothing is left behind.
     pub fn save(&self, config: &ModelConfig, title: &str, origin: &Path, folder: &Path) -> Result<usize> {
-        free(folder)?;
-        let of_model = self.tensors.iter().filter(|(name, _)| !name.ends_with(ROTARY));
-        let tensors = of_model.map(|(name, tensor)| (name.clone(), tensor.clone()));
-        let tensors: Tensors = weights::accept(&origin.display().to_string(), config, tensors)?;
-        let session = Session::new(config, 0)?;
-        session.restore(&tensors)?;
-        let origin = origin.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let card = ModelCard { title: title.to_owned(), metrics: vec![("imported from".to_owned(), origin)] };
-        write_whole(folder, |aside| Ok(weights::save(aside, config, &session.parameters, &card)?))?;
-        Ok(tensors.len())
+        folder::write_whole(folder, |aside| {
+            let of_model = self.tensors.iter().filter(|(name, _)| !name.ends_with(ROTARY));
+            let tensors = of_model.map(|(name, tensor)| (name.clone(), tensor.clone()));
+            let tensors: Tensors = weights::accept(&origin.display().to_string(), config, tensors)?;
+            let session = Session::new(config, 0)?;
+            session.restore(&tensors)?;
+            let origin = names::printable(&origin.file_name().unwrap_or_default().to_string_lossy());
+            let card = ModelCard { title: title.to_owned(), metrics: vec![("imported from".to_owned(), origin)] };
+            weights::save(aside, config, &session.parameters, &card)?;
+            Ok(tensors.len())
+        })
     }
 }
 
-impl Mismatch {
-    /// Number of names.
-    pub fn count(&self) -> usize {
-        self.missing.len() + self.left_over.len() + self.shapes.len()
-    }
-
-    /// The differences in one line, at most three of a kind by name.
-    pub fn summary(&self) -> String {
-        fn kind<T>(what: &str, all: &[T], name: impl Fn(&T) -> String) -> Option<String> {
-            let shown: Vec<_> = all.iter().take(3).map(name).collect();
-            let more = if all.len() > 3 { ", …" } else { "" };
-            (!all.is_empty()).then(|| format!("{} {what}: {}{more}", all.len(), shown.join(", ")))
+/// Reads a safetensors file; its error may quote names of the file.
+fn safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    match weights::read(path) {
+        Ok(tensors) => Ok(tensors.into_iter().collect()),
+        Err(convnn_models::Error::Damaged { path, reason }) => {
+            Err(Error::Damaged { path, message: names::printable(&reason) })
         }
-        let parts = [
-            kind("missing", &self.missing, |(name, shape)| format!("`{name}` {shape:?}")),
-            kind("left over", &self.left_over, |(name, shape)| format!("`{name}` {shape:?}")),
-            kind("of another shape", &self.shapes, |(name, found, expected)| {
-                format!("`{name}` is {found:?}, expected {expected:?}")
-            }),
-        ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
-    }
-
-    /// Every difference, a line each.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        let missing = self.missing.iter().map(|(name, shape)| format!("missing    {name} {shape:?}"));
-        let left_over = self.left_over.iter().map(|(name, shape)| format!("left over  {name} {shape:?}"));
-        let shapes = self.shapes.iter();
-        let shapes =
-            shapes.map(|(name, found, expected)| format!("shape      {name} {found:?}, expected {expected:?}"));
-        missing.chain(left_over).chain(shapes)
+        Err(error) => Err(error.into()),
     }
 }
-
-/// The frequencies of rotary positions, a buffer of the local-attention package.
-const ROTARY: &str = ".rel_pos.inv_freq";
 
 /// Whether PyTorch keeps under `name` what a model here computes for itself, or does not need.
 fn is_buffer(config: &ModelConfig, name: &str) -> bool {
-    let rotary = matches!(config, ModelConfig::Vit { layer: MixerConfig::LocalAttention(_), .. });
+    let vit = matches!(config, ModelConfig::Vit { .. });
     name.ends_with(".num_batches_tracked")
-        || (matches!(config, ModelConfig::Vit { .. }) && name == "positional_encoding.pe")
-        || (rotary && name.ends_with(ROTARY))
-}
-
-/// Takes off what a wrapper put before every name.
-fn unwrap_names(mut tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
-    while let Some(wrapper) =
-        WRAPPERS.iter().find(|wrapper| !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(**wrapper)))
-    {
-        tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_owned(), tensor)).collect();
-    }
-    tensors
-}
-
-/// Fails if `folder` is there and not empty.
-fn free(folder: &Path) -> Result<()> {
-    let holds = match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        Err(error) => return Err(Error::io("read", folder)(error)),
-    };
-    match holds {
-        false => Ok(()),
-        true => Err(Error::Folder {
-            folder: folder.to_owned(),
-            found: "is not empty".to_owned(),
-            expected: "a folder for new weights; choose another --out".to_owned(),
-        }),
-    }
-}
-
-/// Lets `write` fill a folder beside `folder`, which then takes its name.
-fn write_whole(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut aside = folder.as_os_str().to_owned();
-    aside.push(format!(".{}.part", std::process::id()));
-    let aside = Path::new(&aside);
-    let renamed = write(aside).and_then(|()| std::fs::rename(aside, folder).map_err(Error::io("write", folder)));
-    if renamed.is_err() {
-        // The first error is the one to report.
-        let _ = std::fs::remove_dir_all(aside);
-    }
-    renamed
+        || (vit && name == POSITIONS)
+        || (config.layer_kind() == "local_attention" && name.ends_with(ROTARY))
 }

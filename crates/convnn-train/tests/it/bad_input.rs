@@ -1,11 +1,11 @@
-//! Input that cannot be used: exit code 2, one line on standard error that names it, and nothing written.
+//! Unusable input: exit code 2, one line on standard error that names it, and nothing is written.
 
 use crate::command::{Finished, contents, convnn, finish, start, succeed, tiny_vgg};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Runs `command` and expects one line with all of `parts`.
+/// Runs `command` and expects one error line with all of `parts`.
 #[track_caller]
 fn refused(command: &mut Command, parts: &[&str]) {
     let Finished { code, stdout, stderr } = finish(command);
@@ -18,7 +18,7 @@ fn refused(command: &mut Command, parts: &[&str]) {
     }
 }
 
-/// `convnn train` into a folder that must not come to be, from a folder with nothing but `files`.
+/// `convnn train` in a folder with `files`, into a folder that must not be created.
 struct Attempt {
     folder: TempDir,
 }
@@ -113,16 +113,16 @@ fn arguments() {
 fn files() {
     let attempt = Attempt::new(&[("bad.toml", "epochs = 1\nseed = = 2\n"), ("a_file", "")]);
     attempt.refuses(&[&SAMPLE[..], &["--config", "bad.toml"]].concat(), &["bad.toml:2", "TOML"]);
-    attempt.refuses(&[&SAMPLE[..], &["--out", "a_file"]].concat(), &["a_file", "no folder"]);
+    attempt.refuses(&[&SAMPLE[..], &["--out", "a_file"]].concat(), &["a_file", "not a folder"]);
     attempt.refuses(&[&SAMPLE[..], &["--out", "."]].concat(), &["holds `", "no run"]);
     attempt.refuses(&[&SAMPLE[..2], &["--data", "missing"]].concat(), &["missing", "not found", "curl"]);
     attempt.refuses(&[&SAMPLE[..2], &["--data", "."]].concat(), &["data_batch_1.bin", "curl"]);
     refused(convnn().arg("eval").arg(attempt.folder.path()), &["holds no weights"]);
-    refused(convnn().args(["eval", "/nonexistent"]), &["/nonexistent", "no folder"]);
+    refused(convnn().args(["eval", "/nonexistent"]), &["/nonexistent", "not a folder"]);
     refused(convnn().args(["info", "vgg"]), &["vgg"]);
 }
 
-/// A finished run for the tests that need one.
+/// A finished run.
 fn finished_run() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -165,19 +165,19 @@ fn a_folder_in_use() {
     }
     first.kill().unwrap();
     first.wait().unwrap();
-    // The lock goes with its process.
+    // The lock ends with its process.
     refused(&mut tiny_vgg(&out, 1000), &["--resume"]);
 }
 
 #[test]
-fn weights_that_are_damaged() {
+fn damaged_weights() {
     let (_folder, out) = finished_run();
     let model = out.join("weights/model.safetensors");
     let bytes = std::fs::read(&model).unwrap();
     std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
     refused(convnn().args(["eval", "--data", "sample"]).arg(out.join("weights")), &["weights/model.safetensors"]);
     std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
-    refused(convnn().args(["eval"]).arg(&out), &["no checkpoint that verifies"]);
+    refused(convnn().args(["eval"]).arg(&out), &["no valid checkpoint"]);
     let wrong = ["eval", "--dataset", "cifar100"];
     std::fs::write(&model, &bytes).unwrap();
     refused(convnn().args(wrong).arg(out.join("weights")), &["--dataset", "cifar100", "10 classes"]);

@@ -1,4 +1,4 @@
-//! `convnn bench`: the lines that a script reads, and the table that a person reads.
+//! `convnn bench`: lines of JSON, and a table.
 
 use crate::command::{convnn, finish, succeed};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 const CASE: &str = "select_b32_c192_n197_k9";
 
 #[test]
-fn a_case_gives_a_line_of_json() {
+fn a_case_prints_a_line_of_json() {
     let finished = succeed(convnn().args(["bench", "--cases", "select_b32_c192", "--repeats", "1", "--json"]));
     let [line] = finished.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{finished:?}") };
     let line: Value = serde_json::from_str(line).unwrap();
@@ -21,7 +21,7 @@ fn a_case_gives_a_line_of_json() {
 }
 
 #[test]
-fn the_table_puts_a_case_beside_the_roof() {
+fn the_table_compares_a_case_with_the_roof() {
     let finished = succeed(convnn().args(["bench", "--cases", CASE, "--repeats", "1", "--threads", "1"]));
     let lines: Vec<_> = finished.stdout.lines().collect();
     let number = |text: &str| text.parse::<f64>().unwrap();
@@ -38,7 +38,7 @@ fn the_table_puts_a_case_beside_the_roof() {
 }
 
 #[test]
-fn a_name_of_no_case_is_refused() {
+fn unusable_arguments_are_refused() {
     for arguments in [["--cases", "vgg12"], ["--one", "vgg11"], ["--repeats", "0"], ["--threads", "0"]] {
         let finished = finish(convnn().arg("bench").args(arguments));
         assert_eq!(finished.code, Some(2), "{finished:?}");

@@ -1,4 +1,4 @@
-//! Checkpoints in this process: what is kept, and damage at every position.
+//! Checkpoints: which ones are kept, and damage at every position.
 
 use candle_core::{Device, Tensor};
 use convnn_data::Dataset;
@@ -52,7 +52,7 @@ fn the_newest_two_and_the_best_are_kept() {
     }
     let expected = ["epoch-0002", "epoch-0004", "epoch-0005"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(expected));
-    // A checkpoint in the middle of an epoch counts as newest, and goes like the others.
+    // A checkpoint within an epoch counts as newest, and is removed like the others.
     checkpoints.save(&state(5, 3, &top1), &tensors(1.0), &tensors(2.0)).unwrap();
     let (newest, refused) = checkpoints.newest().unwrap();
     assert_eq!((newest.unwrap().state, refused.len()), (state(5, 3, &top1), 0));
@@ -61,7 +61,7 @@ fn the_newest_two_and_the_best_are_kept() {
 }
 
 #[test]
-fn a_state_comes_back_exactly() {
+fn a_state_is_read_back_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path());
     let sha256 = checkpoints.save(&state(1, 5, &[20.0]), &tensors(1.0), &tensors(2.0)).unwrap();
@@ -91,7 +91,7 @@ fn damage_at_any_position_is_refused_or_harmless() {
             std::fs::write(&path, damaged).unwrap();
             match Checkpoint::read(&checkpoint) {
                 Err(_) => refused += 1,
-                // White space, for instance, may change.
+                // White space, for example, may change.
                 Ok(read) => assert_eq!(whole(&read), expected, "{name}, {what}"),
             }
         };
@@ -106,5 +106,5 @@ fn damage_at_any_position_is_refused_or_harmless() {
     }
     std::fs::rename(&checkpoint, folder.path().join("epoch-0002")).unwrap();
     let (newest, refused) = checkpoints.newest().unwrap();
-    assert!(newest.is_none() && refused[0].contains("it is of epoch-0001"), "{refused:?}");
+    assert!(newest.is_none() && refused[0].contains("it belongs to epoch-0001"), "{refused:?}");
 }

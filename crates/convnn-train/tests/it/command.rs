@@ -1,10 +1,10 @@
-//! Starting the real binary.
+//! Running the binary.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What a finished command left.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
@@ -12,7 +12,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// The binary under test, without what the environment of the tests may set.
+/// The binary under test, without variables that the environment of the tests may set.
 pub fn convnn() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_convnn"));
     for name in ["CONVNN_DATA", "CONVNN_LOG", "RAYON_NUM_THREADS"] {
@@ -21,7 +21,7 @@ pub fn convnn() -> Command {
     command
 }
 
-/// Runs `command` to its end.
+/// Runs `command` to the end.
 pub fn finish(command: &mut Command) -> Finished {
     let output = command.stdin(Stdio::null()).output().unwrap();
     Finished {
@@ -31,12 +31,12 @@ pub fn finish(command: &mut Command) -> Finished {
     }
 }
 
-/// Starts `command` and goes on at once.
+/// Starts `command` without waiting for it.
 pub fn start(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// A small ViT with everything that draws random numbers: dropout, random candidates, augmentation.
+/// A small ViT with everything random: dropout, candidates, augmentation.
 pub fn tiny_vit(out: &Path, epochs: usize) -> Command {
     let mut command = tiny(out, epochs, "vit_compact_random");
     for set in ["model.patch=8", "model.dim=16", "model.mlp=32", "model.layers=2", "augmentation=crop_flip"] {
@@ -45,7 +45,7 @@ pub fn tiny_vit(out: &Path, epochs: usize) -> Command {
     command
 }
 
-/// A small VGG, with running statistics and SGD.
+/// A small VGG with running statistics, trained with SGD.
 pub fn tiny_vgg(out: &Path, epochs: usize) -> Command {
     let mut command = tiny(out, epochs, "vgg11_compact");
     for set in ["model.features=[\"M\", \"M\", 4, \"M\", 8, \"M\"]", "optimizer=sgd", "learning_rate=0.05"] {
@@ -61,7 +61,7 @@ fn tiny(out: &Path, epochs: usize, preset: &str) -> Command {
     command
 }
 
-/// Runs to a successful end.
+/// Runs `command`, which must succeed.
 #[track_caller]
 pub fn succeed(command: &mut Command) -> Finished {
     let finished = finish(command);
@@ -76,7 +76,7 @@ pub fn result(run: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(run.join("result.json")).unwrap()).unwrap()
 }
 
-/// What two equal runs have in common: the weights, and every metric that is not a time.
+/// What equal runs have in common: the weights, and every metric that is not a time.
 #[track_caller]
 pub fn fingerprint(run: &Path) -> (String, Vec<Value>) {
     let mut lines = metrics(run);
@@ -88,14 +88,14 @@ pub fn fingerprint(run: &Path) -> (String, Vec<Value>) {
     (result(run)["weights_sha256"].as_str().unwrap().to_owned(), lines)
 }
 
-/// The whole lines of `metrics.jsonl`.
+/// The complete lines of `metrics.jsonl`.
 pub fn metrics(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Copies a folder of files and folders.
+/// Copies a folder and everything in it.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -1,4 +1,4 @@
-//! How a configuration is resolved.
+//! Resolving a configuration.
 
 use convnn_train::config::{Assignment, RunConfig, Sources, first_difference};
 use proptest::prelude::*;
@@ -27,7 +27,7 @@ fn every_preset_is_its_own_file() {
 }
 
 #[test]
-fn overrides_go_before_the_file_and_the_file_before_the_preset() {
+fn overrides_take_precedence_over_the_file_and_the_file_over_the_preset() {
     let text = "preset = 'vgg11_compact'\nepochs = 3\nseed = 4\n[layer]\nneighbors = 5\n";
     let config = resolve_text(text, &["seed=6", "layer.branch_ratio=1", "seed=7"]);
     let expected = ["epochs=3", "seed=7", "layer.neighbors=5", "layer.branch_ratio=1.0"];
@@ -41,14 +41,14 @@ fn another_kind_starts_from_its_own_defaults() {
     let toml = resolve(Some("vgg11_compact"), None, &sets).to_toml().unwrap();
     assert!(toml.contains("kind = \"conv2d\"\nkernel_size = 5\n"), "{toml}");
     assert!(!toml.contains("neighbors"), "{toml}");
-    // The kind it has already changes nothing.
+    // The kind that it already has changes nothing.
     let sets = ["layer.neighbors=4", "layer.kind=branching_2d"];
     let same = resolve(Some("vgg11_compact"), None, &sets);
     assert_eq!(same, resolve(Some("vgg11_compact"), None, &sets[..1]));
 }
 
 #[test]
-fn choices_with_values_of_their_own() {
+fn choices_with_values() {
     let config = |set: &str| resolve(Some("vgg11_compact"), None, &[set]);
     for set in ["layer.candidates.random.n=12", "layer.candidates={random={n=12}}"] {
         let text = config(set).to_toml().unwrap();
@@ -86,7 +86,7 @@ fn the_first_difference_is_named() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn a_configuration_comes_back_from_its_text(
+    fn a_configuration_is_read_back_from_its_text(
         (epochs, batch_size, seed) in (1usize..1000, 1usize..5000, 0i64..),
         rate in 1e-12f64..10.0,
         decay in prop_oneof![Just(0.0), 1e-9f64..1.0],

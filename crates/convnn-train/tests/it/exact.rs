@@ -27,7 +27,7 @@ fn vgg11_layer_by_layer() {
         }
     }
     let mut form = model.to_conv_nn().unwrap();
-    let Network::Vgg(vgg) = form.network_mut() else { panic!("a VGG stays one") };
+    let Network::Vgg(vgg) = form.network_mut() else { panic!("the form of a VGG is a VGG") };
     assert_eq!(vgg.layers_mut().filter(|layer| matches!(layer, Layer::ConvNn2d(_))).count(), 8);
     let images = images();
     assert_eq!(images.dims(), [2, 3, 32, 32]);

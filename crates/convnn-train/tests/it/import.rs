@@ -1,4 +1,4 @@
-//! `convnn import` on small checkpoints that PyTorch wrote (`tests/checkpoints/make.py`), and on what is none.
+//! `convnn import` on small checkpoints that PyTorch wrote (`tests/checkpoints/make_checkpoints.py`), and on other files.
 
 use crate::command::{Finished, contents, convnn, finish, succeed};
 use candle_core::{DType, Device, Tensor};
@@ -97,11 +97,247 @@ fn the_preset_that_fits() {
     assert!(stderr.contains("`--preset` is not given; expected one of vit_compact, vit_compact_random"), "{stderr}");
     let Finished { code, stdout, stderr } = attempt(&checkpoint("vit.pth"));
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("not a checkpoint of any preset, and that of ") && !stdout.is_empty(), "{stderr}");
+    assert!(
+        stderr.contains("no preset fits; compared with vit_compact, the nearest: ") && !stdout.is_empty(),
+        "{stderr}"
+    );
     assert!(!out.exists());
     let Finished { code, stdout, .. } = attempt(&write("vit_compact_attention"));
     assert_eq!(code, Some(0));
     assert!(stdout.contains(" tensors of vit_compact_attention, 10 classes"), "{stdout}");
+}
+
+/// Under `model_state_dict`, beside the best accuracy (a tensor too) and the arguments, which choose the options.
+#[test]
+fn a_published_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let file = checkpoint("published.pth");
+    let Finished { stdout, .. } = succeed(&mut import(&file, "vit_compact", &VIT, &out));
+    assert!(stdout.starts_with("20 tensors of vit_compact, 10 classes, into "), "{stdout}");
+    let lines: Vec<_> = stdout.lines().collect();
+    // layer.heads and layer.neighbors are given by --set.
+    let read = "from the file's arguments: layer.kernel=depthwise, layer.similarity=cosine, layer.modulation=softmax, \
+                layer.candidates={ random = { n = 16 } }";
+    assert_eq!(lines[1..], [read]);
+    let (config, tensors) = weights::load(&out).unwrap();
+    same(&tensors, &expected("vit.safetensors"), 0.0);
+    let layer = &serde_json::to_value(config).unwrap()["layer"];
+    assert_eq!((&layer["similarity"], &layer["candidates"]["random"]["n"]), (&"cosine".into(), &16.into()));
+    // --set goes before the arguments.
+    let sets = [&VIT[..], &["layer.similarity=dot", "layer.candidates=all"]].concat();
+    let out = folder.path().join("set");
+    let Finished { stdout, .. } = succeed(&mut import(&file, "vit_compact", &sets, &out));
+    assert!(stdout.contains(": layer.kernel=depthwise, layer.modulation=softmax\n"), "{stdout}");
+    let layer = &serde_json::to_value(weights::load(&out).unwrap().0).unwrap()["layer"];
+    assert_eq!((&layer["similarity"], &layer["candidates"]), (&"dot".into(), &"all".into()));
+    // Arguments that say nothing about the model are no obstacle.
+    let out = folder.path().join("vgg");
+    succeed(&mut import(&checkpoint("namespace.pth"), "vgg11_compact", &VGG, &out));
+    same(&weights::load(&out).unwrap().1, &expected("vgg.safetensors"), 0.0);
+}
+
+/// What shapes cannot tell is printed, as far as nobody set it.
+#[test]
+fn assumptions_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = [&VIT[..], &["layer.similarity=euclidean"]].concat();
+    let Finished { stdout, .. } =
+        succeed(&mut import(&checkpoint("vit.pth"), "vit_compact", &sets, &folder.path().join("out")));
+    let assumed =
+        "assumed, since shapes cannot tell (change with --set): layer.modulation=softmax, layer.candidates=all";
+    let found: std::collections::BTreeSet<_> =
+        stdout.lines().nth(1).unwrap().split(": ").nth(1).unwrap().split(", ").collect();
+    assert_eq!(found, assumed.split(": ").nth(1).unwrap().split(", ").collect(), "{stdout}");
+    assert!(stdout.contains("assumed, since shapes cannot tell (change with --set): "), "{stdout}");
+}
+
+/// The authors' 2026 code scores queries against keys under the same names, so that W_q and W_k are exchanged.
+#[test]
+fn code_of_2026() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut exchanged = expected("vit.safetensors");
+    let path = |name: &str| format!("transformer_encoder.0.attention.{name}.weight");
+    let (query, key) = (exchanged.remove(&path("W_q")).unwrap(), exchanged.remove(&path("W_k")).unwrap());
+    exchanged.insert(path("W_q"), key);
+    exchanged.insert(path("W_k"), query);
+    for (file, flag, reason) in [
+        ("fast.pth", None, "its kernels are named `conv_weight`"),
+        ("imagenet.pth", None, "its arguments name ImageNet"),
+        ("vit.pth", Some("--authors-2026"), "--authors-2026"),
+    ] {
+        let out = folder.path().join(file);
+        let mut command = import(&checkpoint(file), "vit_compact", &VIT, &out);
+        let Finished { stdout, .. } = succeed(command.args(flag));
+        assert!(stdout.ends_with(&format!("as the authors' 2026 code needs: {reason}\n")), "{stdout}");
+        same(&weights::load(&out).unwrap().1, &exchanged, 0.0);
+    }
+    let out = folder.path().join("vgg");
+    let mut command = import(&checkpoint("vgg_wrapped.pth"), "vgg11_compact", &VGG, &out);
+    let Finished { code, stderr, .. } = finish(command.arg("--authors-2026"));
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("`--authors-2026` is given for a checkpoint of `conv2d`; expected"), "{stderr}");
+    // The 2025 code computed something else with more heads.
+    let mut many = weights::read(&checkpoint("vit.safetensors")).unwrap();
+    let kernel = many[&path("conv")].narrow(0, 0, 4).unwrap();
+    many.insert(path("conv"), kernel);
+    let file = folder.path().join("heads.safetensors");
+    std::fs::write(&file, safetensors::serialize(&many, None).unwrap()).unwrap();
+    let sets = [&VIT[..], &["layer.heads=2"]].concat();
+    let Finished { stdout, .. } = succeed(&mut import(&file, "vit_compact", &sets, &folder.path().join("heads")));
+    assert!(stdout.contains("mixes tokens up with more than one head"), "{stdout}");
+}
+
+#[test]
+fn half_precision_becomes_f32() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, tolerance) in [("half.pth", 1e-3), ("bfloat16.pth", 1e-2)] {
+        let out = folder.path().join(file);
+        succeed(&mut import(&checkpoint(file), "vit_compact", &VIT, &out));
+        let tensors = weights::load(&out).unwrap().1;
+        assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F32));
+        same(&tensors, &expected("vit.safetensors"), tolerance);
+    }
+}
+
+#[test]
+fn a_slash_at_the_end_and_an_empty_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = checkpoint("vit.pth");
+    let new = format!("{}/new/", folder.path().display());
+    succeed(&mut import(&file, "vit_compact", &VIT, Path::new(&new)));
+    let empty = format!("{}/empty/", folder.path().display());
+    std::fs::create_dir(&empty).unwrap();
+    succeed(&mut import(&file, "vit_compact", &VIT, Path::new(&empty)));
+    let here = folder.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    succeed(import(&file, "vit_compact", &VIT, Path::new(".")).current_dir(&here));
+    for name in ["new", "empty", "here"] {
+        weights::load(&folder.path().join(name)).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 3, "nothing is left aside");
+}
+
+/// The published runs' local attention is not the textbook one, and imported weights are theirs.
+#[test]
+fn local_attention_is_as_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = ["model.dim=8", "model.mlp=8", "model.layers=1", "model.patch=4", "layer.kind=local_attention"];
+    let file = written(folder.path(), "vit_compact", &sets);
+    let out = folder.path().join("out");
+    succeed(&mut import(&file, "vit_compact", &sets, &out));
+    let text = std::fs::read_to_string(out.join("config.json")).unwrap();
+    let layer = &serde_json::from_str::<serde_json::Value>(&text).unwrap()["layer"];
+    assert_eq!(layer["kind"], "local_attention");
+    // A model without the option has one form of local attention alone.
+    assert_ne!(layer.get("published"), Some(&false.into()));
+}
+
+/// A safetensors file of zeros in the shapes of a model.
+fn written(folder: &Path, preset: &str, sets: &[&str]) -> PathBuf {
+    use convnn_train::config::{Assignment, Sources};
+    let overrides = sets.iter().map(|set| Assignment::parse(set).unwrap()).collect();
+    let config = Sources { preset: Some(preset), file: None, overrides }.resolve().unwrap().model;
+    let zeros = |shape: Vec<usize>| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    let tensors: Tensors = config.shapes().unwrap().into_iter().map(|(name, shape)| (name, zeros(shape))).collect();
+    let file = folder.join("zeros.safetensors");
+    std::fs::write(&file, safetensors::serialize(&tensors, None).unwrap()).unwrap();
+    file
+}
+
+/// The message names the `--set` that makes the model fit, and that works.
+#[test]
+fn the_settings_that_fit_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    #[track_caller]
+    fn named(folder: &Path, preset: Option<&str>, sets: &[&str], hint: &str) {
+        let start =
+            preset.unwrap_or(if sets[0].starts_with("model.features") { "vgg11_compact" } else { "vit_compact" });
+        let file = written(folder, start, sets);
+        let out = folder.join("out");
+        let mut command = convnn();
+        command.arg("import").arg(&file).args(preset.iter().flat_map(|name| ["--preset", name])).arg("--out").arg(&out);
+        let Finished { code, stderr, .. } = finish(&mut command);
+        assert_eq!(code, Some(2));
+        let (_, found) = stderr.trim_end().split_once("; it fits with ").unwrap_or_else(|| panic!("{stderr}"));
+        assert_eq!(found, hint);
+        // As the reader would: the hint after what was typed before.
+        let given =
+            preset.filter(|_| !hint.starts_with("--preset")).map_or(String::new(), |name| format!("--preset {name}"));
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" import \"$1\" --out \"$2\" {given} {hint}")]);
+        command.arg(env!("CARGO_BIN_EXE_convnn")).arg(&file).arg(&out);
+        succeed(&mut command);
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+    let (vit, vgg) = (Some("vit_compact"), Some("vgg11_compact"));
+    let at = folder.path();
+    named(at, vit, &["layer.neighbors=5", "layer.heads=4"], "--set layer.neighbors=5 --set layer.heads=4");
+    named(at, vit, &["model.layers=2", "layer.kernel=standard"], "--set model.layers=2 --set layer.kernel=standard");
+    named(
+        at,
+        vit,
+        &["layer.kind=sparse_attention", "model.mlp=64"],
+        "--set model.mlp=64 --set layer.kind=sparse_attention",
+    );
+    named(
+        at,
+        vgg,
+        &["layer.branch_ratio=0.25", "layer.kernel_size=5"],
+        "--set layer.kernel_size=5 --set layer.branch_ratio=0.25",
+    );
+    named(at, vgg, &["layer.values=features_position"], "--set layer.values=features_position");
+    named(
+        at,
+        vgg,
+        &["layer.shuffle=both", "layer.shuffle_scale=2", "model.image=64"],
+        "--set layer.shuffle=both --set layer.shuffle_scale=2",
+    );
+    named(
+        at,
+        vgg,
+        &["layer.kind=conv_nn_2d", "layer.neighbors=4"],
+        "--set layer.kind=conv_nn_2d --set layer.neighbors=4",
+    );
+    named(at, vgg, &["layer.branch_ratio=0"], "--set layer.branch_ratio=0.0");
+    named(at, vgg, &["layer.branch_ratio=1"], "--set layer.branch_ratio=1.0");
+    named(
+        at,
+        vgg,
+        &["layer.kind=branching_2d_attention", "model.features=[8,16,\"M\",24,\"M\"]"],
+        "--set 'model.features=[8, 16, \"M\", 24, \"M\"]' --set layer.kind=branching_2d_attention",
+    );
+    named(at, None, &["layer.neighbors=7"], "--preset vit_compact --set layer.neighbors=7");
+}
+
+/// Names of a hostile file cannot steer the terminal.
+#[test]
+fn control_characters_are_escaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors: Tensors = weights::read(&checkpoint("vit.safetensors")).unwrap().into_iter().collect();
+    tensors.insert("\u{1b}[2Jextra\n".to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+    let file = folder.path().join("escapes.safetensors");
+    std::fs::write(&file, safetensors::serialize(&tensors, None).unwrap()).unwrap();
+    let stdout = refused(&file, &["1 left over: `\\u{1b}[2Jextra\\n` [1]"]);
+    assert_eq!(stdout, "left over  \\u{1b}[2Jextra\\n [1]\n");
+}
+
+/// The authors' branching over tokens computes what no layer here does.
+#[test]
+fn branching_over_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    for other in ["conv1d", "attention"] {
+        let sets = ["layer.kind=branching_tokens".to_owned(), format!("layer.other={other}")];
+        let file = written(folder.path(), "vit_compact", &[&sets[0], &sets[1]]);
+        refused(&file, &["zeros.safetensors: `transformer_encoder.0.attention.convnn.", "mixes tokens with features"]);
+    }
+}
+
+/// A hundred tensors in one storage: the storage is read once.
+#[test]
+fn a_storage_of_many_tensors() {
+    let stdout = refused(&checkpoint("views.pth"), &["100 left over: `part.0` [2]"]);
+    assert_eq!(stdout.lines().filter(|line| line.starts_with("left over  part.")).count(), 100);
 }
 
 /// A refusal: exit code 2, one line on standard error with all of `parts`, nothing written.
@@ -147,23 +383,23 @@ fn names_and_shapes_that_do_not_fit() {
     let wrong = "1 of another shape: `classifier.weight` is [10, 7], expected [10, 8]";
     refused(&changed(&|t| drop(t.insert("classifier.weight".to_owned(), zeros(&[10, 7])))), &[wrong]);
     let positions = "positional_encoding.pe";
-    refused(&changed(&|t| drop(t.insert(positions.to_owned(), zeros(&[1, 65, 8])))), &[positions, "fixed encoding"]);
+    refused(&changed(&|t| drop(t.insert(positions.to_owned(), zeros(&[1, 65, 8])))), &[positions, "; expected"]);
     let whole = Tensor::zeros(8, DType::I64, &Device::Cpu).unwrap();
     refused(&changed(&|t| drop(t.insert(norm.to_owned(), whole.clone()))), &[norm, "of type i64"]);
 }
 
-/// A pickle that names anything but tensors is refused by that name, and nothing of it is run.
+/// A pickle that names anything but tensors and arguments is refused by that name, and nothing of it is run.
 #[test]
 fn more_than_tensors() {
-    refused(&checkpoint("calls.pth"), &["calls.pth: the pickle names `posix.system`; expected tensors alone"]);
-    refused(&checkpoint("namespace.pth"), &["the pickle names `argparse.Namespace`; expected tensors alone"]);
+    refused(&checkpoint("calls.pth"), &["calls.pth: the pickle names posix.system, which is not a tensor type"]);
+    refused(&checkpoint("namespace_calls.pth"), &["the pickle names posix.system, which is not a tensor type"]);
     assert!(!Path::new("convnn_was_here").exists());
 }
 
 #[test]
 fn files_that_are_no_checkpoints() {
     refused(&checkpoint("before_1_6.pth"), &["a pickle without a zip around it, as PyTorch wrote before version 1.6"]);
-    refused(&checkpoint("make.py"), &["make.py: no safetensors file"]);
+    refused(&checkpoint("make_checkpoints.py"), &["make_checkpoints.py: no", "safetensors file"]);
     refused(&checkpoint("none.pth"), &["cannot read", "none.pth"]);
     let folder = tempfile::tempdir().unwrap();
     let whole = std::fs::read(checkpoint("vit.pth")).unwrap();

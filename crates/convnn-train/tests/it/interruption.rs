@@ -1,11 +1,11 @@
-//! A run that is killed, stopped or damaged ends with the weights of the one that never was.
+//! A run that was killed, stopped or damaged ends with the weights of an undisturbed one.
 
 use crate::command::{convnn, copy, fingerprint, finish, metrics, start, succeed, tiny_vgg, tiny_vit};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// Waits until `holds`, or the process ends; gives whether it still runs.
+/// Waits until `holds` or the end of the process; returns whether it still runs.
 fn wait_until(child: &mut Child, mut holds: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     loop {
@@ -44,7 +44,7 @@ fn killed_in_the_middle_of_epochs() {
             kills += usize::from(!child.wait().unwrap().success());
         }
         assert!(kills >= 3, "only {kills} runs were killed before their end");
-        // A line that was torn by the kill does no harm.
+        // An incomplete line does no harm.
         let mut text = std::fs::read_to_string(killed.join("metrics.jsonl")).unwrap();
         text += "{\"epoch\":9,\"train_lo";
         std::fs::write(killed.join("metrics.jsonl"), text).unwrap();
@@ -64,7 +64,7 @@ fn killed_while_a_checkpoint_is_written() {
         let mut child = start(&mut tiny_vgg(&killed, 4));
         let after = attempt % 3;
         if wait_until(&mut child, || metrics(&killed).len() > after && is_saving(&killed)) {
-            // The write takes some milliseconds; the kills fall on different ones.
+            // Writing takes some milliseconds; every kill comes at another moment.
             std::thread::sleep(Duration::from_micros(150 * attempt as u64));
             child.kill().unwrap();
         }
@@ -72,12 +72,12 @@ fn killed_while_a_checkpoint_is_written() {
         torn += usize::from(is_saving(&killed));
         succeed(tiny_vgg(&killed, 4).arg("--resume"));
         assert_eq!(fingerprint(&killed), fingerprint(&whole), "attempt {attempt}");
-        assert!(!is_saving(&killed), "leftovers are swept");
+        assert!(!is_saving(&killed), "leftovers are removed");
         if torn >= 3 {
             return;
         }
     }
-    assert!(torn > 0, "no kill fell into a write");
+    assert!(torn > 0, "no kill came during a write");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn stopped_by_a_signal() {
 }
 
 #[test]
-fn a_damaged_checkpoint_gives_way_to_the_one_before() {
+fn a_damaged_checkpoint_is_skipped() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, base) = (folder.path().join("whole"), folder.path().join("base"));
     succeed(&mut tiny_vgg(&whole, 3));
@@ -139,7 +139,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     check(&["epoch-0002/optimizer.safetensors"], &truncate);
     check(&["epoch-0002/state.json"], &truncate);
     check(&["epoch-0002/model.safetensors"], &remove);
-    // Nothing verifies: the run starts from the beginning.
+    // There is no valid checkpoint: the run starts from the beginning.
     check(&["epoch-0001/model.safetensors", "epoch-0002/optimizer.safetensors"], &flip);
 }
 

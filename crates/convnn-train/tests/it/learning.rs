@@ -1,4 +1,4 @@
-//! The engine in this process: every compact preset learns, and divergence is caught.
+//! The engine: every compact preset learns, and divergence stops a run.
 
 use convnn_data::Dataset;
 use convnn_train::config::{Assignment, RunConfig, Sources};
@@ -30,7 +30,7 @@ fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult> {
     Run { config, data, folder: &folder, stop: &stop, progress: &progress, command: Vec::new() }.train(&session)
 }
 
-/// Trains `preset` on 64 images until it knows them.
+/// Trains `preset` on 64 images until it classifies all of them.
 fn overfits(preset: &str, epochs: usize, sets: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let epochs = format!("epochs={epochs}");
@@ -38,7 +38,7 @@ fn overfits(preset: &str, epochs: usize, sets: &[&str]) {
     let result = train(folder.path(), &resolve(preset, &[&recipe, sets].concat()), &few(64)).unwrap();
     assert_eq!(result.best.top1, 100.0, "{preset}: {result:?}");
     let first = &metrics(folder.path())[0];
-    assert!(first.test_top1 < 50.0, "{preset} was no beginner: {first:?}");
+    assert!(first.test_top1 < 50.0, "{preset} knew too much at first: {first:?}");
 }
 
 fn metrics(run: &Path) -> Vec<EpochMetrics> {
@@ -64,14 +64,14 @@ fn every_compact_vgg_overfits_64_images() {
 fn every_compact_vit_overfits_64_images() {
     assert!(compact("vit").len() >= 5);
     for preset in compact("vit") {
-        // Candidates that change with every step are a kind of dropout, and dropout itself is off.
+        // Dropout is off, but candidates that change with every step act like it.
         let epochs = if preset.ends_with("random") { 96 } else { 48 };
         overfits(preset, epochs, &["model.dropout=0", "layer.dropout=0"]);
     }
 }
 
 #[test]
-fn the_loss_of_the_first_step_is_that_of_a_guess() {
+fn the_first_loss_is_that_of_guessing() {
     for preset in [compact("vgg11"), compact("vit")].concat() {
         let folder = tempfile::tempdir().unwrap();
         train(folder.path(), &resolve(preset, &["epochs=1", "batch_size=64"]), &few(64)).unwrap();

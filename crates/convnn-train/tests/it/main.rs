@@ -1,4 +1,4 @@
-//! Integration tests of the trainer: the real binary on the embedded sample, and the engine in this process.
+//! Integration tests of the trainer: the binary on the built-in sample, and the library.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,3 +13,4 @@ mod interruption;
 mod learning;
 mod parity;
 mod reproducibility;
+mod threads;

@@ -1,12 +1,11 @@
-//! `convnn parity` on the golden tensors of the crates, and on copies that are not as they should be.
+//! `convnn parity` on the golden tensors of the crates, and on copies with something wrong.
 
-use crate::command::{Finished, convnn, finish};
+use crate::command::{Finished, convnn, finish, succeed};
 use candle_core::{DType, Device, Tensor};
-use safetensors::SafeTensors;
-use std::collections::{BTreeMap, HashMap};
+use convnn_core::testing::{self, golden::Case};
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tempfile::TempDir;
 
 fn fixtures(of: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("tests/fixtures")
@@ -16,38 +15,36 @@ fn parity(paths: &[&Path]) -> Finished {
     finish(convnn().arg("parity").args(paths))
 }
 
-/// A file that can be changed before it is written elsewhere.
-#[derive(Clone)]
-struct Copy {
-    metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, Tensor>,
+/// The lines on standard error that are not progress.
+fn errors(finished: &Finished) -> Vec<&str> {
+    finished.stderr.lines().filter(|line| !line.starts_with('[')).collect()
 }
+
+/// A case that can be changed before it is written elsewhere.
+#[derive(Clone)]
+struct Copy(Case);
 
 impl Copy {
     fn of(of: &str, case: &str) -> Self {
-        let bytes = std::fs::read(fixtures(of).join(format!("{case}.safetensors"))).unwrap();
-        let metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
-        Self { metadata, tensors: tensors.into_iter().collect() }
+        Self(Case::read(&fixtures(of).join(format!("{case}.safetensors"))).unwrap())
     }
 
     fn write(&self, path: &Path) {
-        let bytes = safetensors::serialize(&self.tensors, Some(self.metadata.clone())).unwrap();
+        let bytes = safetensors::serialize(&self.0.tensors, Some(self.0.metadata())).unwrap();
         std::fs::write(path, bytes).unwrap();
     }
 
-    /// The place of the largest value of `name` times `factor`.
+    /// Multiplies the largest value of `name` by `factor`.
     fn scale_largest(mut self, name: &str, factor: f32) -> Self {
-        let tensor = &self.tensors[name];
+        let tensor = &self.0.tensors[name];
         let mut values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let largest = (0..values.len()).max_by(|&a, &b| values[a].abs().total_cmp(&values[b].abs())).unwrap();
         values[largest] *= factor;
         let changed = Tensor::from_vec(values, tensor.dims(), &Device::Cpu).unwrap();
-        self.tensors.insert(name.to_owned(), changed);
+        self.0.tensors.insert(name.to_owned(), changed);
         self
     }
 
-    /// What `convnn parity` says of it.
     fn checked(&self) -> Finished {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("copy.safetensors");
@@ -60,37 +57,34 @@ impl Copy {
         let Finished { code, stdout, stderr } = self.checked();
         assert_eq!(code, Some(1), "{tensor}: {stdout}{stderr}");
         let line = stdout.lines().next().unwrap();
-        let expected = format!("FAIL {} {tensor} error=", self.metadata["case"]);
-        assert!(line.starts_with(&expected), "{tensor}: {line}");
+        assert!(line.starts_with(&format!("FAIL {} {tensor} error=", self.0.name)), "{tensor}: {line}");
         assert_eq!(stdout.lines().last(), Some("0 passed, 1 failed"));
     }
 
-    /// Exit code 2, and one line on standard error with all of `parts`.
+    /// Exit code 2, and one error line with all of `parts`.
     #[track_caller]
     fn refused(&self, parts: &[&str]) {
-        let Finished { code, stdout, stderr } = self.checked();
-        assert_eq!(code, Some(2), "{stdout}{stderr}");
-        assert_eq!(stdout, "0 passed, 1 failed\n");
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        let finished = self.checked();
+        assert_eq!(finished.code, Some(2), "{finished:?}");
+        assert_eq!(finished.stdout, "0 passed, 1 failed\n");
+        let [line] = errors(&finished)[..] else { panic!("{finished:?}") };
         for part in [&["error: ", "copy.safetensors: "], parts].concat() {
-            assert!(stderr.contains(part), "{part:?} in {stderr:?}");
+            assert!(line.contains(part), "{part:?} in {line:?}");
         }
     }
 
-    fn with_config(mut self, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> Self {
-        let mut config = serde_json::from_str(&self.metadata["config"]).unwrap();
-        change(&mut config);
-        self.metadata.insert("config".to_owned(), serde_json::to_string(&config).unwrap());
+    fn with_config(mut self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+        change(&mut self.0.config);
         self
     }
 
     fn with(mut self, name: &str, tensor: Tensor) -> Self {
-        self.tensors.insert(name.to_owned(), tensor);
+        self.0.tensors.insert(name.to_owned(), tensor);
         self
     }
 
     fn without(mut self, name: &str) -> Self {
-        self.tensors.remove(name).unwrap();
+        self.0.tensors.remove(name).unwrap();
         self
     }
 }
@@ -116,38 +110,69 @@ fn every_case_passes() {
     assert!(cases[0] < cases[1] && stdout.contains("\nok vgg_hybrid_training "));
 }
 
-/// One file and one folder, in which other files are passed over.
+/// A file and a folder, in which other files are ignored.
 #[test]
 fn files_and_folders() {
     let folder = tempfile::tempdir().unwrap();
     let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
     copy.write(&folder.path().join("b.safetensors"));
-    std::fs::write(folder.path().join("README.md"), "no fixture").unwrap();
+    std::fs::write(folder.path().join("README.md"), "not a golden file").unwrap();
     std::fs::create_dir(folder.path().join("more.safetensors")).unwrap();
     copy.write(&folder.path().join("named_otherwise"));
     let Finished { code, stdout, .. } = parity(&[&folder.path().join("named_otherwise"), folder.path()]);
     assert_eq!((code, stdout.lines().last()), (Some(0), Some("2 passed, 0 failed")));
 }
 
-/// 1 % off in the largest value of any one tensor is found, and that tensor is named.
+/// 1 % off in the largest value of any tensor is found. A result is named; of what a case starts from, everything that
+/// depends on it is wrong, the output first.
 #[test]
 fn a_changed_tensor_is_named() {
-    for (of, case) in [("convnn-core", "conv_nn_2d_cosine"), ("convnn-models", "multi_head_attention")] {
-        let copy = Copy::of(of, case);
-        assert!(copy.tensors.len() >= 8);
-        for name in copy.tensors.keys() {
-            copy.clone().scale_largest(name, 1.01).differs_in(name);
-        }
+    let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
+    for name in ["output", "grad.input", "grad.conv1d_layer.weight", "grad.conv1d_layer.bias"] {
+        copy.clone().scale_largest(name, 1.01).differs_in(name);
     }
+    for name in ["input", "param.conv1d_layer.weight", "param.conv1d_layer.bias"] {
+        copy.clone().scale_largest(name, 1.01).differs_in("output");
+    }
+    copy.scale_largest("grad_output", 1.01).differs_in("grad.conv1d_layer.bias");
     let training = Copy::of("convnn-models", "vit_conv_nn_training");
-    for name in ["output", "losses", "param.classifier.weight", "param.positional_encoding.pe"] {
+    for name in ["output", "losses", "param.positional_encoding.pe"] {
         training.clone().scale_largest(name, 1.01).differs_in(name);
     }
 }
 
-/// As where `head` closes the pipe.
+/// What is computed here, in the layout of the golden file.
 #[test]
-fn the_exit_code_holds_where_nobody_reads_on() {
+fn computed_tensors_are_dumped() {
+    let (folder, core) = (tempfile::tempdir().unwrap(), fixtures("convnn-core"));
+    let golden = Case::read(&core.join("conv_nn_2d_cosine.safetensors")).unwrap();
+    succeed(convnn().arg("parity").arg(core.join("conv_nn_2d_cosine.safetensors")).arg("--dump").arg(folder.path()));
+    for (precision, dtype) in [("f64", DType::F64), ("f32", DType::F32)] {
+        let path = folder.path().join(format!("conv_nn_2d_cosine.{precision}.safetensors"));
+        let dumped = Case::read(&path).unwrap();
+        assert_eq!((&dumped.name, &dumped.config), (&golden.name, &golden.config));
+        let computed = |name: &&String| *name == "output" || name.starts_with("grad.");
+        assert!(dumped.tensors.keys().eq(golden.tensors.keys().filter(computed)), "{:?}", dumped.tensors.keys());
+        for (name, tensor) in &dumped.tensors {
+            assert_eq!(tensor.dtype(), dtype);
+            testing::compare(name, tensor, &golden.tensors[name], 1e-4).unwrap();
+        }
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// A case without gradients.
+#[test]
+fn an_output_alone() {
+    let mut copy = Copy::of("convnn-models", "multi_head_attention");
+    copy.0.tensors.retain(|name, _| !name.starts_with("grad"));
+    assert_eq!(copy.checked().code, Some(0));
+    copy.scale_largest("output", 1.01).differs_in("output");
+}
+
+/// As with `convnn parity … | head -1`.
+#[test]
+fn the_exit_code_does_not_depend_on_a_reader() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("copy.safetensors");
     Copy::of("convnn-core", "conv_nn_2d_cosine").scale_largest("output", 1.01).write(&path);
@@ -166,15 +191,15 @@ fn a_nan_never_passes() {
 }
 
 #[test]
-fn tensors_that_are_not_as_they_should_be() {
+fn wrong_tensors() {
     let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
     let weight = "conv1d_layer.weight";
     for name in ["input", "output", "grad_output", "grad.input", &format!("param.{weight}"), &format!("grad.{weight}")]
     {
         copy.clone().without(name).refused(&[&format!("tensor `{name}` is missing; expected")]);
     }
-    copy.clone().with("grad.other", zeros(&[2])).refused(&["tensor `grad.other` is left over"]);
-    let shape = copy.tensors[&format!("param.{weight}")].dims().to_vec();
+    copy.clone().with("grad.other", zeros(&[2])).refused(&["tensor `grad.other` is unknown"]);
+    let shape = copy.0.tensors[&format!("param.{weight}")].dims().to_vec();
     let param = format!("param.{weight}");
     let wrong = format!("tensor `{param}` has shape [1, 2, 3]; expected {shape:?}");
     copy.clone().with(&param, zeros(&[1, 2, 3])).refused(&[&wrong]);
@@ -188,17 +213,15 @@ fn tensors_that_are_not_as_they_should_be() {
 }
 
 #[test]
-fn options_that_are_not_as_they_should_be() {
+fn wrong_options() {
     let copy = Copy::of("convnn-core", "conv_nn_2d_cosine");
-    let set = |key: &str, value: serde_json::Value| {
-        copy.clone().with_config(|config| drop(config.insert(key.to_owned(), value)))
-    };
+    let set = |key: &str, value: Value| copy.clone().with_config(|config| drop(config.insert(key.to_owned(), value)));
     set("neighbours", 9.into()).refused(&["option `neighbours` is 9: unknown field `neighbours`, expected one of"]);
     set("neighbors", "nine".into()).refused(&["option `neighbors` is \"nine\": invalid type"]);
     set("similarity", "taxicab".into()).refused(&["option `similarity` is \"taxicab\": unknown variant"]);
     set("neighbors", 1000.into()).refused(&["tensor `param.conv1d_layer.weight` has shape"]);
     let mut other = copy.clone();
-    other.metadata.insert("layer".to_owned(), "conv_nn_3d".to_owned());
+    "conv_nn_3d".clone_into(&mut other.0.layer);
     other.refused(&["the metadata `layer` is `conv_nn_3d`; expected one of conv_nn_1d,"]);
     let mixer = Copy::of("convnn-models", "kvt_attention");
     mixer
@@ -215,7 +238,7 @@ fn options_that_are_not_as_they_should_be() {
 #[test]
 fn samples_of_candidates() {
     let copy = Copy::of("convnn-core", "conv_nn_2d_random");
-    copy.clone().without("candidates").refused(&["tensor `candidates` is missing; expected a list of token numbers"]);
+    copy.clone().without("candidates").refused(&["tensor `candidates` is missing; expected a list of token indices"]);
     let sample = |values: &[i64]| copy.clone().with("candidates", Tensor::new(values, &Device::Cpu).unwrap());
     sample(&[1, -2]).refused(&["tensor `candidates` holds -2"]);
     sample(&[50, 51, 52]).refused(&["9 neighbors are asked for, but there are only 3 candidates"]);
@@ -224,36 +247,38 @@ fn samples_of_candidates() {
     sample(&far).refused(&["`candidates` is a sample with token 110; expected numbers of the 110 tokens"]);
     let all = Copy::of("convnn-core", "conv_nn_2d_cosine");
     let sampled = all.with("candidates", Tensor::new(&[1i64, 2], &Device::Cpu).unwrap());
-    sampled.refused(&["tensor `candidates` is left over; no candidates are drawn"]);
+    sampled.refused(&["tensor `candidates` is unknown: no candidates are drawn"]);
 }
 
 #[test]
-fn files_that_are_no_fixtures() {
+fn files_that_are_not_golden() {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good.safetensors");
     Copy::of("convnn-core", "conv_nn_2d_cosine").write(&good);
-    let no_fixture = |name: &str, bytes: &[u8], part: &str| {
+    let not_golden = |name: &str, bytes: &[u8], part: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let Finished { code, stdout, stderr } = parity(&[&path, &good]);
-        assert_eq!(code, Some(2));
+        let finished = parity(&[&path, &good]);
+        assert_eq!(finished.code, Some(2));
         // The others are checked all the same.
+        let stdout = &finished.stdout;
         assert!(stdout.starts_with("ok conv_nn_2d_cosine ") && stdout.ends_with("\n1 passed, 1 failed\n"), "{stdout}");
-        assert!(stderr.contains(name) && stderr.contains(part) && stderr.lines().count() == 1, "{stderr}");
+        let [line] = errors(&finished)[..] else { panic!("{finished:?}") };
+        assert!(line.contains(name) && line.contains(part), "{line}");
     };
-    no_fixture("text.safetensors", b"no tensors here", "no safetensors file");
-    no_fixture("empty.safetensors", b"", "no safetensors file");
+    not_golden("text.safetensors", b"no tensors here", "not a safetensors file");
+    not_golden("empty.safetensors", b"", "not a safetensors file");
     let whole = std::fs::read(&good).unwrap();
-    no_fixture("cut.safetensors", &whole[..whole.len() / 2], "no safetensors file");
-    let tensors = BTreeMap::from([("weight", zeros(&[2]))]);
-    let plain = safetensors::serialize(&tensors, None).unwrap();
-    no_fixture("weights.safetensors", &plain, "the metadata lacks `config`");
+    not_golden("cut.safetensors", &whole[..whole.len() / 2], "not a safetensors file");
+    let tensors = [("weight", zeros(&[2]))];
+    let plain = safetensors::serialize(tensors, None).unwrap();
+    not_golden("weights.safetensors", &plain, "its metadata lacks `config`");
     let refused = |path: &Path, part: &str| {
         let Finished { code, stderr, .. } = parity(&[path]);
         assert_eq!(code, Some(2));
         assert!(stderr.contains(part), "{stderr}");
     };
     refused(&folder.path().join("missing"), "cannot read");
-    let empty: TempDir = tempfile::tempdir().unwrap();
+    let empty = tempfile::tempdir().unwrap();
     refused(empty.path(), "holds no .safetensors file");
 }

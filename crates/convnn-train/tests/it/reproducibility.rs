@@ -21,7 +21,7 @@ fn same_seed_same_bits_for_one_and_two_threads() {
 }
 
 #[test]
-fn a_run_leaves_what_it_promises() {
+fn files_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let finished = succeed(&mut tiny_vgg(&out, 3));
@@ -57,18 +57,18 @@ fn a_run_leaves_what_it_promises() {
     ];
     assert_eq!(names, expected);
 
-    // The same command again says so, and a resume without a preset takes the run's own configuration.
+    // Repeating the command changes nothing, and resuming without a preset uses the configuration of the run.
     let before = std::fs::read(out.join("result.json")).unwrap();
     for command in [&mut tiny_vgg(&out, 3), convnn().args(["train", "--resume", "--out"]).arg(&out)] {
         let again = succeed(command);
-        assert!(again.stderr.contains("done already"), "{again:?}");
+        assert!(again.stderr.contains("already finished"), "{again:?}");
         assert_eq!(again.stdout, finished.stdout);
     }
     assert_eq!(std::fs::read(out.join("result.json")).unwrap(), before);
 }
 
 #[test]
-fn evaluation_gives_the_numbers_of_the_run() {
+fn evaluation_reproduces_the_numbers_of_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     succeed(&mut tiny_vgg(&out, 2));
@@ -81,23 +81,23 @@ fn evaluation_gives_the_numbers_of_the_run() {
         assert!(difference.abs() < 1e-6, "{difference}");
         assert_eq!(found["images"], 256);
     }
-    // A run knows where its images came from.
+    // A run knows where its images come from.
     succeed(convnn().args(["eval", "--batch-size", "7"]).arg(&out));
 }
 
 #[test]
-fn a_longer_run_goes_on_from_the_end_of_a_shorter_one() {
+fn a_longer_run_continues_a_shorter_one() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, longer) = (folder.path().join("whole"), folder.path().join("longer"));
     succeed(&mut tiny_vit(&whole, 3));
     succeed(&mut tiny_vit(&longer, 1));
-    assert_eq!(finish(&mut tiny_vit(&longer, 3)).code, Some(2), "only a resume may lengthen a run");
+    assert_eq!(finish(&mut tiny_vit(&longer, 3)).code, Some(2), "only resuming may extend a run");
     succeed(tiny_vit(&longer, 3).arg("--resume"));
     assert_eq!(fingerprint(&longer), fingerprint(&whole));
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_standard_output_is_not_an_error() {
     let mut child =
         convnn().arg("info").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());

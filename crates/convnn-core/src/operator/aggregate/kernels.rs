@@ -59,9 +59,9 @@ impl<T: Float> Task<'_, T> {
     /// Gathers ranks `first` to `first + count` of rows `start` on into `out` (rows, count, C), times ρ.
     fn gather(&self, start: usize, first: usize, count: usize, out: &mut [T]) {
         let [_, _, _, c, k] = self.sizes;
-        for (i, out) in out.chunks_exact_mut(count * c).enumerate() {
+        for (i, out) in out.chunks_exact_mut((count * c).max(1)).enumerate() {
             let (values, index) = self.neighbors(start + i);
-            for (&row, out) in index[first..first + count].iter().zip(out.chunks_exact_mut(c)) {
+            for (&row, out) in index[first..first + count].iter().zip(out.chunks_exact_mut(c.max(1))) {
                 match values.get(row as usize * c..(row as usize + 1) * c) {
                     Some(value) => out.copy_from_slice(value),
                     None => out.fill(T::ZERO),
@@ -69,7 +69,7 @@ impl<T: Float> Task<'_, T> {
             }
             if let Some(rho) = self.rho {
                 let rho = &rho[(start + i) * k + first..][..count];
-                for (out, &rho) in out.chunks_exact_mut(c).zip(rho) {
+                for (out, &rho) in out.chunks_exact_mut(c.max(1)).zip(rho) {
                     out.iter_mut().for_each(|v| *v *= rho);
                 }
             }
@@ -80,8 +80,8 @@ impl<T: Float> Task<'_, T> {
 /// `weight` (O, C, K) as (O, K, C), which is how gathered neighbors lie.
 fn by_rank<T: Float>(weight: &[T], c: usize, k: usize) -> Vec<T> {
     let mut out = vec![T::ZERO; weight.len()];
-    out.par_chunks_mut(c * k).zip(weight.par_chunks(c * k)).for_each(|(out, weight)| {
-        for (j, out) in out.chunks_exact_mut(c).enumerate() {
+    out.par_chunks_mut((c * k).max(1)).zip(weight.par_chunks((c * k).max(1))).for_each(|(out, weight)| {
+        for (j, out) in out.chunks_exact_mut(c.max(1)).enumerate() {
             out.iter_mut().enumerate().for_each(|(i, v)| *v = weight[i * k + j]);
         }
     });
@@ -130,8 +130,8 @@ pub(super) fn standard<T: Float>(branches: &[Branch<'_, T>], bias: Option<&[T]>)
     let all_rows = branches[0].task.rows();
     let rows = branches.iter().map(|branch| branch.task.tile_rows(branch.width())).min().unwrap_or(1);
     let mut out = vec![T::ZERO; all_rows * outputs];
-    out.par_chunks_mut(rows * outputs).enumerate().for_each_init(Vec::new, |tile, (i, out)| {
-        let count = out.len() / outputs;
+    out.par_chunks_mut((rows * outputs).max(1)).enumerate().for_each_init(Vec::new, |tile, (i, out)| {
+        let count = out.len() / outputs.max(1);
         for ((first, branch), weight) in columns(branches).zip(&weights) {
             let width = branch.width();
             tile.resize(count * width, T::ZERO);
@@ -190,11 +190,11 @@ fn scatter<T: Float>(
     mut drho: Option<&mut [T]>,
 ) {
     let [_, n, m, c, k] = task.sizes;
-    for (i, du) in du.chunks_exact(k * c).enumerate() {
+    for (i, du) in du.chunks_exact((k * c).max(1)).enumerate() {
         let row = first + start + i;
         let (values, index) = task.neighbors(row);
         let dv = &mut dv[(start + i) / n * m * c..][..m * c];
-        for (j, (&neighbor, du)) in index.iter().zip(du.chunks_exact(c)).enumerate() {
+        for (j, (&neighbor, du)) in index.iter().zip(du.chunks_exact(c.max(1))).enumerate() {
             let place = neighbor as usize * c..(neighbor as usize + 1) * c;
             let Some(dv) = dv.get_mut(place.clone()) else { continue };
             match (task.rho, drho.as_deref_mut()) {
@@ -262,7 +262,7 @@ pub(super) fn standard_weight_gradient<T: Float>(
         })
         .collect();
     let mut weight = vec![T::ZERO; outputs * c * k];
-    weight.par_chunks_mut(c * k).enumerate().for_each(|(o, out)| {
+    weight.par_chunks_mut((c * k).max(1)).enumerate().for_each(|(o, out)| {
         for (j, products) in products.chunks(parts.max(1)).enumerate() {
             for product in products {
                 for (rank, row) in product[o * width..][..width].chunks_exact(c).enumerate() {
@@ -280,7 +280,9 @@ pub(super) fn depthwise<T: Float>(task: &Task<'_, T>, weight: &[T], bias: Option
     let weight = by_rank(weight, c, k);
     let mut out = vec![T::ZERO; task.rows() * c];
     let rows = (TILE / 16 / c.max(1)).max(1);
-    out.par_chunks_mut(rows * c).enumerate().for_each(|(i, out)| depthwise_rows(task, &weight, bias, i * rows, out));
+    out.par_chunks_mut((rows * c).max(1))
+        .enumerate()
+        .for_each(|(i, out)| depthwise_rows(task, &weight, bias, i * rows, out));
     out
 }
 

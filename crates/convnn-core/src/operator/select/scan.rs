@@ -156,11 +156,13 @@ impl<T: Float> Block<T> {
 
     /// The score of the zero token: exactly that of a row of zeros in the pool.
     fn zero_score<M: Metric>(&self, query: &[T]) -> T {
-        match &self.columns {
-            Some(_) => score_of_zeros::<T, M>(query),
-            None if M::SQUARES => M::of_product(T::ZERO, squares(query, self.d)[0], T::ZERO),
-            None => M::of_product(T::ZERO, T::ZERO, T::ZERO),
+        if self.columns.is_some() {
+            return score_of_zeros::<T, M>(query);
         }
+        // 0, or NaN.
+        let product = query.iter().fold(T::ZERO, |sum, &q| sum + q * T::ZERO);
+        let square = if M::SQUARES { squares(query, self.d)[0] } else { T::ZERO };
+        M::of_product(product, square, T::ZERO)
     }
 }
 

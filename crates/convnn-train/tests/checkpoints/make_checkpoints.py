@@ -1,6 +1,6 @@
-"""Makes the checkpoints beside it: python make.py (needs torch and safetensors).
+"""Writes the checkpoints beside it: python make_checkpoints.py (needs torch and safetensors).
 
-Two small models under the authors' names, as people save them, and two files that hold more than tensors.
+Two small models under the authors' names, as people save them, and files that hold more than tensors.
 """
 import argparse
 import os
@@ -88,6 +88,24 @@ state["module.classifier.weight"] = nn.Parameter(vgg.classifier.weight.data.T.co
 state["module.features.0.bias"] = state["module.features.0.bias"].half()
 optimizer = torch.optim.AdamW(vgg.parameters()).state_dict()
 torch.save({"epoch": 3, "state_dict": state, "optimizer": optimizer}, path("vgg_wrapped.pth"))
+# As the published code writes it: beside the best accuracy, which is a tensor too, and the arguments of the run.
+arguments = argparse.Namespace(
+    dataset="cifar10", layer="ConvNNAttention", K=3, num_heads=1, sampling_type="random", num_samples=16, metric="cosine",
+    conv_type="depthwise", softmax_topk_val=True, lr=1e-4, seed=42, clip=None, milestones=[50, 100], extra={"a": 1},
+)
+torch.save(
+    {"epoch": 3, "model_state_dict": vit.state_dict(), "best_acc": torch.tensor(75.3), "args": arguments}, path("published.pth")
+)
 torch.save({"model": vgg.state_dict(), "args": argparse.Namespace(lr=0.1)}, path("namespace.pth"))
+torch.save({"model": vit.state_dict(), "args": argparse.Namespace(dataset="ImageNet1K")}, path("imagenet.pth"))
+for name, dtype in [("half.pth", torch.float16), ("bfloat16.pth", torch.bfloat16)]:
+    torch.save({key: tensor.to(dtype) for key, tensor in vit.state_dict().items()}, path(name))
+# The fast layers of the 2026 code.
+fast = {key.replace(".conv.weight", ".conv_weight"): tensor for key, tensor in vit.state_dict().items()}
+torch.save(fast, path("fast.pth"))
+# A hundred tensors in one storage of 4 KB.
+storage = torch.arange(1024).float()
+torch.save({f"part.{i}": storage[i : i + 2] for i in range(100)}, path("views.pth"))
 torch.save({"weight": torch.zeros(1), "other": Calls()}, path("calls.pth"))
+torch.save({"weight": torch.zeros(1), "args": argparse.Namespace(call=Calls())}, path("namespace_calls.pth"))
 torch.save(vgg.state_dict(), path("before_1_6.pth"), _use_new_zipfile_serialization=False)

@@ -1,0 +1,32 @@
+//! A folder that appears whole or not at all.
+
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Lets `write` fill a folder beside `folder`, which must not exist or be empty, and then gives it that name.
+pub(super) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    // The folder's own name: without a slash at its end, and behind any link.
+    let folder = match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => folder.canonicalize().map_err(Error::io("read", folder))?,
+        Ok(false) => {
+            return Err(Error::Folder {
+                folder: folder.to_owned(),
+                found: "is not empty".to_owned(),
+                expected: "a folder for new weights; choose another --out".to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => folder.components().collect::<PathBuf>(),
+        Err(error) => return Err(Error::io("read", folder)(error)),
+    };
+    let mut aside = folder.clone().into_os_string();
+    aside.push(format!(".{}.part", std::process::id()));
+    let aside = Path::new(&aside);
+    let written = write(aside);
+    let written =
+        written.and_then(|value| std::fs::rename(aside, &folder).map_err(Error::io("write", &folder)).map(|()| value));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = std::fs::remove_dir_all(aside);
+    }
+    written
+}
