@@ -1,11 +1,11 @@
-//! The two element types that kernels are written for, and the way from a tensor to its elements.
+//! The element types of kernels, and access to the elements of a tensor.
 
-use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Device, Error, Layout, Result, Shape, Storage, Tensor, WithDType};
 use std::ops::Neg;
 
-/// f32 or f64, with the functions that kernels need in a form that compiles to vector instructions.
+/// f32 or f64, with functions that compile to vector instructions.
 ///
-/// `FMA` tells whether the surrounding kernel is compiled with fused multiply-add ([`kernel!`](crate::kernel::simd)).
+/// `FMA`: whether the surrounding [`kernel!`](crate::kernel::simd) is compiled with fused multiply-add.
 pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
     /// 0.
     const ZERO: Self;
@@ -13,9 +13,9 @@ pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
     const ONE: Self;
     /// −∞.
     const NEG_INFINITY: Self;
-    /// The nearest value to `value`.
+    /// `value` rounded to this type.
     fn narrow(value: f64) -> Self;
-    /// The same value in f64.
+    /// The value in f64, exactly.
     fn widen(self) -> f64;
     /// self · factor + addend.
     fn fma<const FMA: bool>(self, factor: Self, addend: Self) -> Self;
@@ -23,9 +23,9 @@ pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
     fn sqrt(self) -> Self;
     /// The next smaller value.
     fn next_down(self) -> Self;
-    /// Natural exponential; f32 to 2 units in the last place, results below 2⁻¹²⁴ become 0. NaN stays NaN.
+    /// Natural exponential; in f32 accurate to 2 ulp, with results below 2⁻¹²⁴ flushed to 0. NaN stays NaN.
     fn exp<const FMA: bool>(self) -> Self;
-    /// Error function; f32 to 2 units in the last place. NaN stays NaN.
+    /// Error function; in f32 accurate to 2 ulp. NaN stays NaN.
     fn erf<const FMA: bool>(self) -> Self;
     /// The elements of a storage, if they are of this type.
     fn elements_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
@@ -71,12 +71,12 @@ impl Float for f32 {
     fn exp<const FMA: bool>(self) -> Self {
         const LOWEST: f32 = -86.6;
         const HIGHEST: f32 = 88.722_83;
-        // Adding 1.5 · 2²³ rounds to an integer, which then stands in the low bits.
+        // Adding 1.5 · 2²³ rounds to an integer, which is then in the low bits.
         const ROUND: f32 = 12_582_912.0;
-        // ln 2 in two parts, the first short enough for n · LN2_HIGH to be exact.
+        // ln 2 in two parts, the first with so few bits that n · LN2_HIGH is exact.
         const LN2_HIGH: f32 = 0.693_359_4;
         const LN2_LOW: f32 = -2.121_944_4e-4;
-        // Written with comparisons that a NaN fails, so that it passes through.
+        // NaN fails both comparisons and passes through.
         let x = if self < LOWEST { LOWEST } else { self };
         let x = if x > HIGHEST { HIGHEST } else { x };
         let shifted = x.fma::<FMA>(std::f32::consts::LOG2_E, ROUND);
@@ -90,7 +90,7 @@ impl Float for f32 {
             .fma::<FMA>(r, 0.5)
             .fma::<FMA>(r * r, r)
             + 1.0;
-        // 2ⁿ⁻¹ and a doubling, since 2¹²⁸ is no f32.
+        // 2ⁿ⁻¹ times a doubled p, because 2¹²⁸ does not fit in f32.
         let y = (p + p) * Self::from_bits((shifted.to_bits() << 23).wrapping_add(126 << 23));
         let y = if self < LOWEST { 0.0 } else { y };
         if self > HIGHEST { Self::INFINITY } else { y }
@@ -154,7 +154,7 @@ impl Float for f64 {
         Self::sqrt(self)
     }
 
-    // f64 is for gradient checks, where accuracy counts and speed does not.
+    // f64 is for gradient checks, which need accuracy rather than speed.
     #[inline(always)]
     fn exp<const FMA: bool>(self) -> Self {
         Self::exp(self)
@@ -166,29 +166,38 @@ impl Float for f64 {
     }
 }
 
-/// Whether a tensor is where the fused kernels work: in main memory, f32 or f64.
+/// Whether a tensor is on the CPU and f32 or f64.
 pub(crate) fn has_kernel(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
 }
 
-/// The elements of a contiguous tensor in main memory.
+/// The elements of a contiguous tensor on the CPU.
 pub(crate) fn values<'a, T: Float>(storage: &'a Storage, layout: &Layout) -> Result<&'a [T]> {
     match storage {
         Storage::Cpu(storage) => cpu_values(storage, layout),
-        _ => Err(Error::Msg("a kernel for main memory was handed a tensor of another device".into()).bt()),
+        _ => Err(Error::Msg("a CPU kernel got a tensor of another device".into())),
     }
 }
 
-/// The elements of a contiguous tensor, as custom ops are handed it.
+/// The elements of a contiguous tensor, given as to a custom op.
 pub(crate) fn cpu_values<'a, T: Float>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     let all = T::cpu_storage_as_slice(storage)?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&all[start..end]),
-        None => Err(Error::RequiresContiguous { op: "fused kernel" }.bt()),
+        None => Err(Error::RequiresContiguous { op: "fused kernel" }),
     }
 }
 
-/// Runs an expression with `T` standing for the element type, f32 or f64.
+/// A tensor of the given numbers. It is built in `dtype` from the start if that is f64, otherwise by way of f32, because
+/// not every device has f64.
+pub(crate) fn tensor_of(numbers: Vec<f64>, shape: &Shape, dtype: DType, device: &Device) -> Result<Tensor> {
+    if dtype == DType::F64 {
+        return Tensor::from_vec(numbers, shape, device);
+    }
+    Tensor::from_vec(numbers.into_iter().map(|v| v as f32).collect::<Vec<_>>(), shape, device)?.to_dtype(dtype)
+}
+
+/// Evaluates an expression in which `T` is the element type, f32 or f64.
 macro_rules! with_float {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -200,7 +209,7 @@ macro_rules! with_float {
                 type $T = f64;
                 $body
             }
-            dtype => Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "fused kernel").bt()),
+            dtype => Err(candle_core::Error::UnsupportedDTypeForOp(dtype, "fused kernel")),
         }
     };
 }
@@ -249,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_keeps_the_special_values() {
+    fn exp_of_special_values() {
         let x = [f32::NEG_INFINITY, -1e30, -200.0, 0.0, -0.0, 89.0, f32::INFINITY, f32::NAN];
         let mut y = [7.0; 8];
         exp_all(&x, &mut y);

@@ -1,12 +1,12 @@
-//! Access to the elements of a tensor for changing them in place.
+//! Edits of a tensor in place.
 
 use crate::kernel::float::Float;
 use candle_core::{CpuStorage, Error, InplaceOp1, Layout, Result, Tensor};
 use std::cell::Cell;
 
-/// Calls `f` with the elements of a contiguous tensor in main memory, which it may change.
+/// Calls `f` with the elements of a contiguous tensor on the CPU for editing.
 ///
-/// Views of the same tensor change with it, and gradients of a graph that holds it become wrong.
+/// Views of the tensor change with it, and gradients of graphs that contain it become wrong.
 pub(crate) fn edit<T: Float, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> Result<R>) -> Result<R> {
     let result = Cell::new(None);
     let call = |elements: &mut [T]| -> Result<()> {
@@ -14,7 +14,7 @@ pub(crate) fn edit<T: Float, R>(tensor: &Tensor, f: impl FnOnce(&mut [T]) -> Res
         Ok(())
     };
     tensor.inplace_op1(&Edit(Cell::new(Some(call)), std::marker::PhantomData))?;
-    result.take().ok_or_else(|| Error::Msg("an in-place operation did not run".into()).bt())
+    result.take().ok_or_else(|| Error::Msg("an in-place operation did not run".into()))
 }
 
 /// Whether the elements of `a` and `b` are in one allocation, so that reading one locks out editing the other.
@@ -32,11 +32,11 @@ impl<T: Float, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Edit<F, T> {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let Some((start, end)) = layout.contiguous_offsets() else {
-            return Err(Error::RequiresContiguous { op: "edit" }.bt());
+            return Err(Error::RequiresContiguous { op: "edit" });
         };
         match (T::elements_mut(storage), self.0.take()) {
             (Some(elements), Some(f)) => f(&mut elements[start..end]),
-            _ => Err(Error::UnexpectedDType { msg: "edit", expected: T::DTYPE, got: dtype(storage) }.bt()),
+            _ => Err(Error::UnexpectedDType { msg: "edit", expected: T::DTYPE, got: dtype(storage) }),
         }
     }
 }
@@ -52,7 +52,7 @@ mod tests {
     use candle_core::{DType, Device};
 
     #[test]
-    fn changes_the_part_that_the_tensor_views() {
+    fn only_the_viewed_part_changes() {
         let whole = Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap();
         let part = whole.narrow(0, 2, 3).unwrap();
         let len = edit::<f32, _>(&part, |elements| {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_other_types_and_strides() {
+    fn other_dtypes_and_strides_are_errors() {
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         assert!(edit::<f64, _>(&x, |_| Ok(())).is_err());
         assert!(edit::<f32, _>(&x.t().unwrap(), |_| Ok(())).is_err());

@@ -1,5 +1,5 @@
-//! Matrix products over fixed tiles: each tile is one single-threaded call of `gemm`, so that the bits of the result
-//! do not depend on the number of threads.
+//! Matrix products over fixed tiles. Each tile is one single-threaded call of `gemm`, so that the bits of the result do
+//! not depend on the number of threads.
 
 use crate::kernel::float::Float;
 use crate::kernel::parallel::{TASK, fill_tasks, reduce_tasks, task_of_rows};
@@ -8,19 +8,19 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Bounds of the rows or columns of the output in one tile.
+/// Fewest rows or columns of the output in a tile.
 const SMALLEST_TILE: usize = 128;
-/// See [`SMALLEST_TILE`].
+/// Most rows or columns of the output in a tile.
 const LARGEST_TILE: usize = 512;
-/// Elements of the output in one tile of rows: half of a second-level cache of 1 MiB, so that a bias that is written
-/// first is still there when the product is added to it.
+/// Elements of the output in a tile of rows: half of an L2 cache of 1 MiB, so that a bias written first is still cached
+/// when the product is added to it.
 const ROOM: usize = 128 * 1024;
 /// Rows and columns that are transposed together.
 const BLOCK: usize = 16;
-/// Terms of the inner product in one task, where it is the inner product that is split.
+/// Terms of the inner product in a task, if the inner product is split.
 const DEPTH: usize = 512;
-/// The inner product is split where there are at least this many terms for each element of a row or column: the output
-/// of a weight gradient is small, and tiles of it would leave threads idle.
+/// The inner product is split if it has at least this many terms for each row or column of the output: the output of a
+/// weight gradient is small, and tiles of it would leave threads idle.
 const DEEP: usize = 4;
 
 /// A view of a matrix.
@@ -34,7 +34,7 @@ pub(crate) struct Matrix<'a, T> {
 }
 
 impl<'a, T: Float> Matrix<'a, T> {
-    /// The matrix (rows, columns) whose rows lie one after another in `data`.
+    /// The matrix (rows, columns) whose rows are stored one after another in `data`.
     pub(crate) fn new(data: &'a [T], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a matrix of {rows} rows and {columns} columns");
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
@@ -63,13 +63,13 @@ impl<'a, T: Float> Matrix<'a, T> {
         self.transposed().rows(start, count).transposed()
     }
 
-    /// The elements, where they lie column by column without gaps.
+    /// The elements, if they are stored column by column without gaps.
     fn stored_transposed(self) -> Option<&'a [T]> {
         let stored = self.row_stride == 1 && self.column_stride == self.rows && self.columns > 1;
         stored.then(|| &self.data[..self.rows * self.columns])
     }
 
-    /// Number of the last element in `data`, plus one.
+    /// Index of the last element in `data`, plus one.
     fn extent(self) -> usize {
         if self.rows == 0 || self.columns == 0 {
             return 0;
@@ -78,16 +78,16 @@ impl<'a, T: Float> Matrix<'a, T> {
     }
 }
 
-/// lhs · rhs, rows one after another; with `bias`, it is added to every row.
+/// lhs · rhs in row-major order, with `bias` added to each row.
 pub(crate) fn product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>, bias: Option<&[T]>) -> Vec<T> {
-    assert_eq!(lhs.columns, rhs.rows, "an inner product of equally many terms");
+    assert_eq!(lhs.columns, rhs.rows, "matching inner dimensions");
     let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
     if bias.is_none() && depth >= DEEP * rows.max(columns) && depth > DEPTH {
         return deep_product(lhs, rhs);
     }
     let by_rows = rows >= columns;
     let straight = match rhs.stored_transposed() {
-        // `gemm` would copy it into this order once for every tile.
+        // `gemm` would copy it into this order for every tile.
         Some(stored) if by_rows && rows > SMALLEST_TILE => transpose(stored, columns, depth),
         _ => Vec::new(),
     };
@@ -160,7 +160,7 @@ unsafe fn turned_product_into<T: Float>(
     }
 }
 
-/// A product with a long inner dimension: split along it, the parts added in their order.
+/// A product with a long inner dimension: split along it, with the parts added in order.
 fn deep_product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
     let (rows, columns, depth) = (lhs.rows, rhs.columns, lhs.columns);
     let len = rows * columns;
@@ -186,7 +186,7 @@ fn deep_product<T: Float>(lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Vec<T> {
             }
         }
     };
-    // SAFETY: `add` writes every element at first.
+    // SAFETY: the copy in `add` writes every element.
     unsafe { fill_tasks(len, TASK, add).0 }
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn transpose<T: Float>(data: &[T], rows: usize, columns: usize) -> Ve
     let task = (TASK / rows.max(1)).max(1).next_multiple_of(BLOCK) * rows;
     let turn = |start: usize, out: &mut [MaybeUninit<T>]| {
         let first = start / rows.max(1);
-        // A block of each side at a time stays in the first-level cache.
+        // Blocks stay in the L1 cache.
         for (i, out) in out.chunks_mut((BLOCK * rows).max(1)).enumerate() {
             let first = first + i * BLOCK;
             for top in (0..rows).step_by(BLOCK) {
@@ -208,11 +208,11 @@ pub(crate) fn transpose<T: Float>(data: &[T], rows: usize, columns: usize) -> Ve
             }
         }
     };
-    // SAFETY: `turn` writes every row of every column that it is handed.
+    // SAFETY: `turn` writes every row of each of its columns.
     unsafe { fill_tasks(data.len(), task.max(1), turn).0 }
 }
 
-/// The sum of every column of rows of `columns` elements, each task's in the order of the tasks.
+/// The sum of each column of rows of `columns` elements; the sums of tasks are added in order.
 pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<T> {
     let mut totals = vec![0.0; columns];
     if columns == 0 {
@@ -232,7 +232,7 @@ pub(crate) fn column_sums<T: Float>(x: &[T], columns: usize) -> Vec<T> {
 }
 
 kernel! {
-    /// Adds every row to `sums`.
+    /// Adds each row to `sums`.
     fn add_rows<const FMA: bool, T>(x: &[T], sums: &mut [T]) {
         for row in x.chunks_exact(sums.len()) {
             for (sum, &x) in sums.iter_mut().zip(row) {
@@ -242,16 +242,16 @@ kernel! {
     }
 }
 
-/// A pointer that tasks may share.
+/// A pointer shared by tasks.
 struct Output<T>(*mut T);
 
-// SAFETY: tasks write to disjoint elements, which `product` sees to.
+// SAFETY: `product` makes its tasks write to disjoint elements.
 unsafe impl<T: Send> Sync for Output<T> {}
 
-/// Writes lhs · rhs (+ bias) to the rows that begin at `out`, `stride` elements apart, on this thread.
+/// Writes lhs · rhs (+ bias) to the rows that start at `out`, `stride` elements apart, on this thread.
 ///
 /// # Safety
-/// The rows at `out` must be valid for writes and not be referred to otherwise.
+/// The rows at `out` must be valid for writes, and nothing else may refer to them.
 pub(crate) unsafe fn product_into<T: Float>(
     lhs: Matrix<'_, T>,
     rhs: Matrix<'_, T>,
@@ -267,14 +267,14 @@ pub(crate) unsafe fn product_into<T: Float>(
             unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * stride), columns) };
         }
     }
-    // SAFETY: as the caller promises; the rows are written where they are to be added to.
+    // SAFETY: as the caller promises; with a bias, the rows have been written.
     unsafe { scaled_product_into(lhs, rhs, T::ONE, bias.is_some(), out, stride) };
 }
 
-/// Writes scale · lhs · rhs to the rows that begin at `out`, `stride` elements apart, or adds it to them, on this thread.
+/// Writes scale · lhs · rhs to the rows that start at `out`, `stride` elements apart, or adds it to them, on this thread.
 ///
 /// # Safety
-/// As for [`product_into`]; where it is to `add`, the rows must have been written.
+/// As for [`product_into`]; to `add`, the rows must be initialized.
 pub(crate) unsafe fn scaled_product_into<T: Float>(
     lhs: Matrix<'_, T>,
     rhs: Matrix<'_, T>,
@@ -293,8 +293,8 @@ pub(crate) unsafe fn scaled_product_into<T: Float>(
         }
         return;
     }
-    // SAFETY: both operands reach no further than their data, as asserted; the output is the caller's promise. It is
-    // read only where the product is added to it.
+    // SAFETY: the operands stay within their data, as asserted; the output is the caller's promise. It is read only if
+    // the product is added to it.
     unsafe {
         gemm::gemm(
             rows,

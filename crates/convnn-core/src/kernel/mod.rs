@@ -1,4 +1,4 @@
-//! What kernels are made of: element types, instruction sets, tasks, matrix products, and the way into Candle's graph.
+//! The parts of kernels: element types, instruction sets, tasks, matrix products, and the adapter to Candle's graph.
 #![allow(unsafe_code)]
 
 pub mod allocator;

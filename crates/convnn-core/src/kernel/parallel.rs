@@ -1,22 +1,22 @@
-//! Work split into tasks by shape alone, so that results do not depend on the number of threads.
+//! Splitting of work into tasks by shape alone, so that results do not depend on the number of threads.
 
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Elements that a task handles: three arrays of f32 of this length fit a second-level cache of 256 KiB.
+/// Elements per task: three f32 arrays of this length fit in an L2 cache of 256 KiB.
 pub(crate) const TASK: usize = 16 * 1024;
 
-/// Elements of a task that takes whole rows of `width` elements: at least one row, about [`TASK`] elements.
+/// Elements of a task of whole rows of `width` elements: at least one row, about [`TASK`] elements.
 pub(crate) fn task_of_rows(width: usize) -> usize {
     (TASK / width.max(1)).max(1) * width.max(1)
 }
 
-/// A vector of `len` elements, filled by tasks of `task` elements each, and what the tasks return, in their order.
+/// A vector of `len` elements filled by tasks of `task` elements each, and the results of the tasks in order.
 ///
-/// `fill` is handed the number of the first element and the elements to write.
+/// `fill` gets the index of its first element and the elements to write.
 ///
 /// # Safety
-/// `fill` must write every element that it is handed.
+/// `fill` must write every element that it gets.
 pub(crate) unsafe fn fill_tasks<T: Send, R: Send>(
     len: usize,
     task: usize,
@@ -25,22 +25,22 @@ pub(crate) unsafe fn fill_tasks<T: Send, R: Send>(
     let mut out = Vec::with_capacity(len);
     let spare = &mut out.spare_capacity_mut()[..len];
     let results = if len <= task {
-        // Handing a single task to the pool would only cost time.
+        // A single task is not worth a trip to the thread pool.
         vec![fill(0, spare)]
     } else {
         spare.par_chunks_mut(task).enumerate().map(|(i, chunk)| fill(i * task, chunk)).collect()
     };
-    // SAFETY: the tasks together cover all `len` elements, and the caller promises that each writes all of its own.
+    // SAFETY: the tasks cover all `len` elements, and the caller promises that each task writes all of its own.
     unsafe { out.set_len(len) };
     (out, results)
 }
 
-/// Maps slices of one length to a vector of that length, by tasks of `task` elements.
+/// Maps slices of one length to a vector of that length by tasks of `task` elements.
 ///
-/// `map` is handed the number of the first element, the inputs of the task and the elements to write.
+/// `map` gets the index of its first element, its inputs and the elements to write.
 ///
 /// # Safety
-/// `map` must write every element that it is handed.
+/// `map` must write every element that it gets.
 pub(crate) unsafe fn map_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
     inputs: [&[T]; N],
     task: usize,
@@ -52,7 +52,7 @@ pub(crate) unsafe fn map_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
     unsafe { fill_tasks(len, task, |start, out| map(start, inputs.map(|x| &x[start..start + out.len()]), out)) }
 }
 
-/// What `f` returns for each task of `task` elements of slices of one length, in the order of the tasks.
+/// The results of `f` for each task of `task` elements of slices of one length, in order.
 pub(crate) fn reduce_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
     inputs: [&[T]; N],
     task: usize,
@@ -66,9 +66,9 @@ pub(crate) fn reduce_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
     (0..len.div_ceil(task)).into_par_iter().map(|i| f(inputs.map(|x| &x[i * task..len.min((i + 1) * task)]))).collect()
 }
 
-/// Runs `f` for each group, in parallel: with the chunk of that number of every array, each of its own length.
+/// Runs `f` in parallel for each i with the i-th chunk of every array; each array has its own chunk length.
 ///
-/// An array of chunk length 0 gives empty chunks.
+/// An array with chunk length 0 contributes empty chunks.
 pub(crate) fn fill_groups<T: Send, const N: usize>(
     arrays: [(&mut Vec<T>, usize); N],
     f: impl Fn(usize, [&mut [T]; N]) + Sync,

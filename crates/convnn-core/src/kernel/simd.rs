@@ -1,27 +1,27 @@
-//! Run-time choice of the instruction set.
+//! Choice of the instruction set at run time.
 //!
-//! The crate is built for plain x86-64, so loops compile to SSE2. A function declared with [`kernel!`] is compiled for
-//! AVX2 and AVX-512 as well, and each call takes the best that the processor has.
+//! The crate is built for baseline x86-64, where loops compile to SSE2. A function declared with [`kernel!`] is also
+//! compiled for AVX2 and AVX-512, and each call runs the best version that the processor supports.
 
 use std::sync::OnceLock;
 
-/// Accumulators that a reduction runs side by side: two AVX-512 registers of f32.
+/// Accumulators of a reduction: two AVX-512 registers of f32.
 ///
-/// Sums are folded in the same order on every processor; only fused multiply-adds differ between instruction sets.
+/// Sums are folded in the same order on every processor; only fused multiply-add differs between instruction sets.
 pub(crate) const LANES: usize = 32;
 
 /// Levels of the x86-64 instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What every processor has.
+    /// Supported by every processor.
     Baseline,
     /// AVX2 and fused multiply-add.
     V3,
-    /// The AVX-512 extensions that server processors share.
+    /// The AVX-512 extensions common to server processors.
     V4,
 }
 
-/// The best level that this processor offers.
+/// The best level that this processor supports.
 #[inline]
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
@@ -49,8 +49,8 @@ fn detect() -> Level {
 
 /// Declares a function over a [`Float`](crate::kernel::float::Float) type that is compiled once for each [`Level`].
 ///
-/// The first parameter of its body, a constant, tells whether fused multiply-add is there; callers do not pass it. What
-/// the body calls must be `#[inline(always)]`, or it stays compiled for the baseline.
+/// The first const parameter tells the body whether fused multiply-add is available; callers do not pass it. Functions
+/// called by the body must be `#[inline(always)]`, or they stay compiled for the baseline.
 macro_rules! kernel {
     (
         $(#[$attribute:meta])*
@@ -79,9 +79,9 @@ macro_rules! kernel {
                     body::<true, $T $(, $N)* $(, $M)?>($($argument),*)
                 }
                 match $crate::kernel::simd::level() {
-                    // SAFETY: `level` has found the features that `v4` is compiled for.
+                    // SAFETY: `level` has detected the features that `v4` is compiled for.
                     $crate::kernel::simd::Level::V4 => return unsafe { v4::<$T $(, $N)* $(, $M)?>($($argument),*) },
-                    // SAFETY: `level` has found the features that `v3` is compiled for.
+                    // SAFETY: `level` has detected the features that `v3` is compiled for.
                     $crate::kernel::simd::Level::V3 => return unsafe { v3::<$T $(, $N)* $(, $M)?>($($argument),*) },
                     $crate::kernel::simd::Level::Baseline => {}
                 }
@@ -92,7 +92,7 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// The sum of lane accumulators, folded in halves.
+/// The sum of the lanes, folded in halves.
 #[inline(always)]
 pub(crate) fn fold_lanes<T: crate::kernel::float::Float>(mut lanes: [T; LANES]) -> T {
     let mut width = LANES / 2;
@@ -105,9 +105,9 @@ pub(crate) fn fold_lanes<T: crate::kernel::float::Float>(mut lanes: [T; LANES]) 
     lanes[0]
 }
 
-/// Σ f(x₁, x₂, …) over slices of one length, in an order that depends on the length alone.
+/// Σ f(x₁, x₂, …) over slices of one length, in an order that depends only on the length.
 ///
-/// A closure that calls more than plain arithmetic must be `#[inline(always)]`, as all that a kernel calls.
+/// A closure with more than plain arithmetic must be `#[inline(always)]`, like everything that a kernel calls.
 #[inline(always)]
 pub(crate) fn sum_of<T: crate::kernel::float::Float, const N: usize>(slices: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
     let [sum] = sums_of(
@@ -118,7 +118,7 @@ pub(crate) fn sum_of<T: crate::kernel::float::Float, const N: usize>(slices: [&[
     sum
 }
 
-/// As many sums as f has results, in one pass: see [`sum_of`].
+/// Several sums in one pass, one for each result of f; see [`sum_of`].
 #[inline(always)]
 pub(crate) fn sums_of<T: crate::kernel::float::Float, const N: usize, const M: usize>(
     slices: [&[T]; N],
@@ -126,7 +126,7 @@ pub(crate) fn sums_of<T: crate::kernel::float::Float, const N: usize, const M: u
 ) -> [T; M] {
     let len = slices[0].len();
     if len < LANES {
-        // Folding empty lanes would cost more than the sums.
+        // Folding empty lanes would cost more than the sums themselves.
         let mut sums = [T::ZERO; M];
         for i in 0..len {
             let terms = f(slices.map(|s| s[i]));

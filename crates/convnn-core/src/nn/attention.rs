@@ -64,6 +64,9 @@ pub fn attention_reference(qkv: &Tensor, options: Attention) -> Result<Tensor> {
 
 /// 0 for the K largest scores of each row and −∞ for the others, by sorting.
 fn best_reference(scores: &Tensor, neighbors: usize) -> Result<Tensor> {
+    // NaN has no place in an order, and Candle's sort may panic. It stays in the scores, so the softmax is NaN anyway.
+    let lowest = Tensor::full(f32::NEG_INFINITY, scores.shape(), scores.device())?.to_dtype(scores.dtype())?;
+    let scores = &scores.eq(scores)?.where_cond(scores, &lowest)?;
     let best = scores.contiguous()?.arg_sort_last_dim(false)?.narrow(D::Minus1, 0, neighbors)?.contiguous()?;
     let ones = Tensor::ones(best.shape(), scores.dtype(), scores.device())?;
     let kept = Tensor::zeros(scores.shape(), scores.dtype(), scores.device())?.scatter_add(&best, &ones, D::Minus1)?;
@@ -346,6 +349,19 @@ mod tests {
             let y = attention(&qkv, Attention { heads: 2, neighbors: None, dropout: None }).unwrap();
             assert_eq!(y.dims(), [b, n, width / 3]);
             assert_eq!(y.backward().unwrap().get(qkv.as_tensor()).unwrap().dims(), [b, n, width]);
+        }
+    }
+
+    #[test]
+    fn nan_reaches_the_result_of_the_reference() {
+        let n = 50;
+        let mut values = variable((n, 3), DType::F32, 1).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        values.iter_mut().skip(1).step_by(3).filter(|key| key.abs() < 0.3).for_each(|key| *key = f32::NAN);
+        let qkv = Tensor::from_vec(values, (1, n, 3), &Device::Cpu).unwrap();
+        let options = Attention { heads: 1, neighbors: Some(20), dropout: None };
+        for f in [attention, attention_reference] {
+            let y = f(&qkv, options).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(y.iter().all(|y| y.is_nan()));
         }
     }
 }

@@ -197,6 +197,10 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
 
 /// Moves a running statistic towards the statistic of the batch.
 fn update(running: &Var, batch: &Tensor) -> Result<()> {
+    if running.elem_count() == 0 {
+        // Candle's arithmetic returns an empty tensor itself, which a variable cannot be set to.
+        return Ok(());
+    }
     let batch = batch.detach().to_dtype(running.dtype())?;
     Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
 }

@@ -1,7 +1,7 @@
 //! Dropout whose mask is computed from a seed and the index of an element, and never stored.
 #![allow(unsafe_code)]
 
-use crate::kernel::float::Float;
+use crate::kernel::float::{Float, tensor_of};
 use crate::kernel::op::{Backward, Gradient, Input, Op, apply1, apply2};
 use crate::kernel::parallel::{TASK, map_tasks};
 use crate::kernel::simd::kernel;
@@ -185,8 +185,7 @@ impl DropoutMask {
     pub(super) fn apply_reference(&self, x: &Tensor) -> Result<Tensor> {
         let keep = |i: usize| u64::from(element_hash(i as u32, self.keys_at(i as u64))) < self.bound;
         let factors: Vec<f64> = (0..x.elem_count()).map(|i| if keep(i) { self.scale } else { 0.0 }).collect();
-        let factors = Tensor::from_vec(factors, x.shape(), x.device())?;
-        Ok(x.mul(&factors.to_dtype(x.dtype())?)?)
+        Ok(x.mul(&tensor_of(factors, x.shape(), x.dtype(), x.device())?)?)
     }
 }
 
