@@ -13,12 +13,14 @@
 //! - K: how many tokens attention reaches, from all of them (attention) down to one (KVT attention between the two).
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use convnn_core::ops;
+use candle_nn::{Linear, Module, VarBuilder};
+use convnn_core::nn::softmax;
+use convnn_core::operator::convolution;
 use convnn_core::optim::{AdamW, AdamWConfig};
+use convnn_core::random::streams;
 use convnn_core::{
     AttentionWeights, Branching2d, Branching2dConfig, Compare, ConvNn2d, ConvNn2dConfig, ConvNnAttention, Grid,
-    Parameters, Pass, Result, Similarity, Streams, backward, fan_in_uniform, streams,
+    Parameters, Pass, Result, Similarity, Streams, backward, fan_in_uniform,
 };
 use std::collections::HashMap;
 
@@ -31,9 +33,9 @@ fn main() -> Result<()> {
     let (weight, bias) = trained_convolution(&streams, &noisy, &clean)?;
     let start = ConvNn2d::from_convolution(&weight, Some(&bias))?;
     let pass = Pass::evaluation();
-    let y0 = start.forward(&noisy, &pass)?;
+    let y0 = start.forward_t(&noisy, &pass)?;
     println!("From a trained 3x3 convolution on {SIDE}x{SIDE} maps of {CHANNELS} channels to ConvNN with K = 9");
-    let convolved = ops::convolution(&tokens(&noisy)?, Grid::new(SIDE, SIDE), &weight, Some(&bias))?;
+    let convolved = convolution(&tokens(&noisy)?, Grid::new(SIDE, SIDE), &weight, Some(&bias))?;
     println!("  the ConvNN form is off by {:.1e}", distance(&tokens(&y0)?, &convolved)?);
 
     let table = Table::new(&y0, &clean);
@@ -42,19 +44,19 @@ fn main() -> Result<()> {
     let by_rank = by_distance(&weight)?;
     for step in 0..=10 {
         let share = f64::from(step) / 10.0;
-        table.row(&format!("{share:.1}"), &blended(&by_rank, &bias, share)?.forward(&noisy, &pass)?)?;
+        table.row(&format!("{share:.1}"), &blended(&by_rank, &bias, share)?.forward_t(&noisy, &pass)?)?;
     }
 
     table.head("branch ratio");
     for step in 0..=8 {
         let ratio = f64::from(step) / 8.0;
-        table.row(&format!("{ratio:.3}"), &hybrid(&weight, &by_rank, &bias, ratio)?.forward(&noisy, &pass)?)?;
+        table.row(&format!("{ratio:.3}"), &hybrid(&weight, &by_rank, &bias, ratio)?.forward_t(&noisy, &pass)?)?;
     }
 
     let (noisy, clean) = sequences(&streams)?;
     let tokens = noisy.dim(1)?;
     let weights = trained_attention(&streams, &noisy, &clean)?;
-    let y0 = ConvNnAttention::from_attention(&weights, 1, tokens)?.forward(&noisy, &pass)?;
+    let y0 = ConvNnAttention::from_attention(&weights, 1, tokens)?.forward_t(&noisy, &pass)?;
     println!("\nFrom trained self-attention over {tokens} tokens to K = 1");
     println!("  the ConvNN form is off by {:.1e}", distance(&y0, &attention(&noisy, &weights)?)?);
     let table = Table::new(&y0, &clean);
@@ -62,7 +64,7 @@ fn main() -> Result<()> {
     for neighbors in [tokens, 24, 16, 12, 9, 6, 4, 3, 2, 1] {
         // As a KVT layer keeps K scores of each row.
         let layer = ConvNnAttention::from_attention(&weights, 1, neighbors)?;
-        table.row(&neighbors.to_string(), &layer.forward(&noisy, &pass)?)?;
+        table.row(&neighbors.to_string(), &layer.forward_t(&noisy, &pass)?)?;
     }
     Ok(())
 }
@@ -76,8 +78,6 @@ fn by_distance(weight: &Tensor) -> Result<Tensor> {
 /// The layer whose neighbors are chosen by positions and features together.
 fn blended(by_rank: &Tensor, bias: &Tensor, share: f64) -> Result<ConvNn2d> {
     let config = ConvNn2dConfig {
-        in_channels: CHANNELS,
-        out_channels: CHANNELS,
         similarity: Similarity::Euclidean,
         compare: Compare::Blend(share),
         ..Default::default()
@@ -87,14 +87,9 @@ fn blended(by_rank: &Tensor, bias: &Tensor, share: f64) -> Result<ConvNn2d> {
 
 /// The first channels from neighbors by features, the others from the convolution.
 fn hybrid(weight: &Tensor, by_rank: &Tensor, bias: &Tensor, ratio: f64) -> Result<Branching2d> {
-    let config = Branching2dConfig {
-        in_channels: CHANNELS,
-        out_channels: CHANNELS,
-        branch_ratio: ratio,
-        similarity: Similarity::Euclidean,
-        ..Default::default()
-    };
-    let first = config.neighbor_channels();
+    let branch = ConvNn2dConfig { similarity: Similarity::Euclidean, ..Default::default() };
+    let config = Branching2dConfig { branch_ratio: ratio, branch, ..Default::default() };
+    let first = config.branch_channels(CHANNELS);
     let eye = Tensor::eye(CHANNELS, weight.dtype(), weight.device())?;
     let mut tensors = HashMap::from([
         ("pointwise_conv.weight".to_owned(), eye.reshape((CHANNELS, CHANNELS, 1, 1))?),
@@ -108,7 +103,7 @@ fn hybrid(weight: &Tensor, by_rank: &Tensor, bias: &Tensor, ratio: f64) -> Resul
         tensors.insert("branch2.weight".to_owned(), weight.narrow(0, first, CHANNELS - first)?.contiguous()?);
         tensors.insert("branch2.bias".to_owned(), bias.narrow(0, first, CHANNELS - first)?);
     }
-    Branching2d::new(&config, VarBuilder::from_tensors(tensors, DType::F32, weight.device()))
+    Branching2d::new(CHANNELS, CHANNELS, &config, VarBuilder::from_tensors(tensors, DType::F32, weight.device()))
 }
 
 /// Prints where the outputs are on the way.
@@ -188,14 +183,17 @@ fn trained_convolution(streams: &Streams, noisy: &Tensor, clean: &Tensor) -> Res
     let bias = parameters.builder().get_with_hints(CHANNELS, "bias", init)?;
     let (x, target) = (tokens(noisy)?, tokens(clean)?);
     let grid = Grid::new(SIDE, SIDE);
-    train(&parameters, || Ok((ops::convolution(&x, grid, &weight, Some(&bias))? - &target)?))?;
+    train(&parameters, || Ok((convolution(&x, grid, &weight, Some(&bias))? - &target)?))?;
     Ok((weight, bias))
 }
 
 /// Attention of one head, trained to give the clean tokens.
 fn trained_attention(streams: &Streams, noisy: &Tensor, clean: &Tensor) -> Result<AttentionWeights> {
     let parameters = Parameters::new(streams, DType::F32, &Device::Cpu);
-    let matrix = |name: &str| parameters.builder().get_with_hints((CHANNELS, CHANNELS), name, fan_in_uniform(CHANNELS));
+    let vb = parameters.builder();
+    let matrix = |name: &str| -> Result<Linear> {
+        Ok(Linear::new(vb.get_with_hints((CHANNELS, CHANNELS), name, fan_in_uniform(CHANNELS))?, None))
+    };
     let weights =
         AttentionWeights { query: matrix("query")?, key: matrix("key")?, value: matrix("value")?, out: matrix("out")? };
     train(&parameters, || Ok((attention(noisy, &weights)? - clean)?))?;
@@ -204,10 +202,9 @@ fn trained_attention(streams: &Streams, noisy: &Tensor, clean: &Tensor) -> Resul
 
 /// softmax(Q Kᵀ / √d) V, then the output projection.
 fn attention(x: &Tensor, weights: &AttentionWeights) -> Result<Tensor> {
-    let project = |matrix: &Tensor| ops::linear(x, matrix, None);
-    let (q, k, v) = (project(&weights.query)?, project(&weights.key)?, project(&weights.value)?);
+    let (q, k, v) = (weights.query.forward(x)?, weights.key.forward(x)?, weights.value.forward(x)?);
     let scores = (q.matmul(&k.t()?)? / (CHANNELS as f64).sqrt())?;
-    ops::linear(&ops::softmax(&scores)?.matmul(&v)?, &weights.out, None)
+    Ok(weights.out.forward(&softmax(&scores)?.matmul(&v)?)?)
 }
 
 /// Makes the mean square of what `error` gives small.

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{LayerNorm, VarBuilder, VarMap};
-use convnn_core::{Grid, nn, testing as check};
+use convnn_core::{Grid, nn, testing as testing};
 
 const CPU: &Device = &Device::Cpu;
 
@@ -32,7 +32,7 @@ fn layer_norm_gives_no_gradient() {
         .map(|shape| Var::from_tensor(&variable(shape).to_dtype(DType::F32).unwrap()).unwrap());
     let theirs = LayerNorm::new(w.as_tensor().clone(), b.as_tensor().clone(), 1e-5).forward(&x).unwrap();
     let ours = nn::layer_norm(&x, &w, &b).unwrap();
-    check::compare("the values agree", &theirs, &ours, 1e-5).unwrap();
+    testing::compare("the values agree", &theirs, &ours, 1e-5).unwrap();
     for input in [&x, &w, &b] {
         assert!(gradient(&theirs, input).is_none(), "Candle's LayerNorm gives a gradient now");
         assert!(gradient(&ours, input).is_some());
@@ -44,7 +44,7 @@ fn layer_norm_gives_no_gradient() {
 fn softmax_last_dim_gives_no_gradient() {
     let x = variable(&[3, 8]);
     let theirs = candle_nn::ops::softmax_last_dim(&x).unwrap();
-    check::compare("the values agree", &theirs, &nn::softmax(&x).unwrap(), 1e-12).unwrap();
+    testing::compare("the values agree", &theirs, &nn::softmax(&x).unwrap(), 1e-12).unwrap();
     assert!(gradient(&theirs, &x).is_none(), "Candle's softmax_last_dim gives a gradient now");
 }
 
@@ -78,7 +78,7 @@ fn conv1d_has_a_wrong_gradient_for_a_batch_of_two() {
     let check = |batch: usize| {
         let vars = [variable(&[batch, 3, 6]), variable(&[4, 3, 2])];
         let f = || Ok(vars[0].conv1d(&vars[1], 0, 1, 1, 1)?);
-        check::gradients("conv1d", &vars, f, 1e-6)
+        testing::gradients("conv1d", &vars, f, 1e-6)
     };
     check(1).unwrap();
     assert!(check(2).is_err(), "the gradient of conv1d holds for a batch of two now");
@@ -97,9 +97,9 @@ fn matmul_of_a_transposed_and_a_broadcast_operand_is_garbage() {
     let (a, b) = (variable(&[2, 4, 3]), variable(&[4, 5]));
     let (left, right) = (a.t().unwrap(), b.broadcast_as((2, 4, 5)).unwrap());
     let expected = left.contiguous().unwrap().matmul(&right.contiguous().unwrap()).unwrap();
-    check::compare("broadcast_matmul", &left.broadcast_matmul(&b).unwrap(), &expected, 1e-12).unwrap();
+    testing::compare("broadcast_matmul", &left.broadcast_matmul(&b).unwrap(), &expected, 1e-12).unwrap();
     let wrong = left.matmul(&right).is_err()
-        || check::compare("matmul", &left.matmul(&right).unwrap(), &expected, 1e-6).is_err();
+        || testing::compare("matmul", &left.matmul(&right).unwrap(), &expected, 1e-6).is_err();
     assert!(wrong, "matmul of a transposed and a broadcast operand is right now");
 }
 

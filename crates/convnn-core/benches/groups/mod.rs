@@ -10,7 +10,7 @@ pub mod optimizers;
 pub mod pooling;
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
-use convnn_core::{Result, Streams, backward, check, streams::uniform};
+use convnn_core::{Result, Streams, backward, random::streams::uniform, testing};
 use criterion::{Criterion, Throughput};
 use std::{hint::black_box, time::Duration};
 
@@ -34,7 +34,7 @@ pub fn time_op(
     reference: impl Fn() -> Result<Tensor>,
 ) {
     let (y, expected) = (kernel().unwrap(), reference().unwrap());
-    check::compare(label, &y, &expected, 1e-4).unwrap();
+    testing::compare(label, &y, &expected, 1e-4).unwrap();
     // Weighed by numbers that differ, since the gradient of a plain sum of a softmax is zero.
     let weights = variable(y.shape().clone(), "weights").into_inner().detach();
     let (found, expected) =

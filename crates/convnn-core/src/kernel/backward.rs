@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::kernel::float::Float;
     use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
-    use crate::{check, nn::linear, testing::kernels::variable};
+    use crate::{testing, nn::linear, testing::kernels::variable};
     use candle_core::{DType, Shape};
 
     /// The identity, whose backward pass computes other gradients meanwhile.
@@ -115,7 +115,7 @@ mod tests {
         let expected = loss(None).backward().unwrap();
         for (name, var) in [("x", &x), ("first", &first), ("second", &second)] {
             let found = found.get(var.as_tensor()).unwrap_or_else(|| panic!("`{name}` has no gradient"));
-            check::compare(name, found, expected.get(var.as_tensor()).unwrap(), 1e-14).unwrap();
+            testing::compare(name, found, expected.get(var.as_tensor()).unwrap(), 1e-14).unwrap();
         }
     }
 

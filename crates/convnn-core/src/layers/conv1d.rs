@@ -74,7 +74,7 @@ impl Module for Conv1d {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{check, testing::kernels::variable};
+    use crate::{testing, testing::kernels::variable};
     use candle_core::DType;
 
     #[test]
@@ -87,9 +87,9 @@ mod tests {
             let expected = expected.broadcast_add(&bias.reshape((1, 6, 1)).unwrap()).unwrap();
             let layer = Conv1d::from_tensors(weight.as_tensor().clone(), Some(bias.as_tensor().clone())).unwrap();
             let label = format!("{tokens} tokens, kernel {size}");
-            check::compare(&label, &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
+            testing::compare(&label, &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
             let inputs = [x.clone(), weight, bias];
-            check::gradients(&label, &inputs, || Ok(layer.forward(&x)?), 1e-7).unwrap();
+            testing::gradients(&label, &inputs, || Ok(layer.forward(&x)?), 1e-7).unwrap();
         }
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn check_kernel_size(kernel_size: usize, layer: &str) -> Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{check, testing::kernels::variable};
+    use crate::{testing, testing::kernels::variable};
     use candle_core::{DType, Device};
 
     #[test]
@@ -103,15 +103,15 @@ mod tests {
         let (weight, bias) = (variable((6, 3, 3, 3), DType::F64, 2), variable(6, DType::F64, 3));
         let expected = x.conv2d(&weight, 1, 1, 1, 1).unwrap();
         let layer = Conv2d::from_tensors(weight.as_tensor().clone(), None).unwrap();
-        check::compare("without bias", &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
+        testing::compare("without bias", &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
         let layer = Conv2d::from_tensors(weight.as_tensor().clone(), Some(bias.as_tensor().clone())).unwrap();
         let expected = expected.broadcast_add(&bias.reshape((1, 6, 1, 1)).unwrap()).unwrap();
-        check::compare("with bias", &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
+        testing::compare("with bias", &layer.forward(&x).unwrap(), &expected, 1e-12).unwrap();
         let tokens = layer.forward_tokens(&x.flatten_from(2).unwrap().t().unwrap(), Grid::new(5, 4)).unwrap();
         let expected = expected.flatten_from(2).unwrap().t().unwrap();
-        check::compare("tokens", &tokens, &expected, 1e-12).unwrap();
+        testing::compare("tokens", &tokens, &expected, 1e-12).unwrap();
         let inputs = [x.clone(), weight, bias];
-        check::gradients("conv2d", &inputs, || Ok(layer.forward(&x)?), 1e-7).unwrap();
+        testing::gradients("conv2d", &inputs, || Ok(layer.forward(&x)?), 1e-7).unwrap();
     }
 
     #[test]

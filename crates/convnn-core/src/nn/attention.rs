@@ -255,7 +255,7 @@ impl Op<1> for Attention {
 mod tests {
     use super::*;
     use crate::{
-        Streams, check,
+        Streams, testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -294,7 +294,7 @@ mod tests {
         for neighbors in [None, Some(2)] {
             for dropout in [None, Some(mask(0.3))] {
                 let options = Attention { heads: 2, neighbors, dropout };
-                check::gradients("attention", std::slice::from_ref(&qkv), || attention(&qkv, options), 1e-7).unwrap();
+                testing::gradients("attention", std::slice::from_ref(&qkv), || attention(&qkv, options), 1e-7).unwrap();
             }
         }
     }

@@ -316,7 +316,7 @@ impl Op<3> for BatchNormOp {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, bits, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::Device;
@@ -349,8 +349,8 @@ mod tests {
                     let batch2 = Statistics::Batch { running_mean: &mean2, running_var: &var2 };
                     let kernel = || batch_norm(x, w, b, batch, activation);
                     agree(&label, &vars, tolerance, kernel, || batch_norm_reference(x, w, b, batch2, activation));
-                    check::compare(&label, &mean, &mean2, tolerance).unwrap();
-                    check::compare(&label, &var, &var2, tolerance).unwrap();
+                    testing::compare(&label, &mean, &mean2, tolerance).unwrap();
+                    testing::compare(&label, &var, &var2, tolerance).unwrap();
                     let given = Statistics::Running { mean: &mean, variance: &var };
                     let kernel = || batch_norm(x, w, b, given, activation);
                     agree(&label, &vars, tolerance, kernel, || batch_norm_reference(x, w, b, given, activation));
@@ -376,7 +376,7 @@ mod tests {
         // Mean 4, biased variance 5, unbiased 20/3.
         let expected = [-3f64, -1.0, 1.0, 3.0].map(|v| v / 5.00001f64.sqrt());
         let expected = Tensor::from_slice(&expected, (4, 1), &Device::Cpu).unwrap();
-        check::compare("y", &y, &expected, 1e-6).unwrap();
+        testing::compare("y", &y, &expected, 1e-6).unwrap();
         assert!((mean.to_vec1::<f32>().unwrap()[0] - 0.4).abs() < 1e-6);
         assert!((var.to_vec1::<f32>().unwrap()[0] - (0.9 + 0.1 * 20.0 / 3.0)).abs() < 1e-6);
     }
@@ -388,8 +388,8 @@ mod tests {
         let (mean, variance) = batch_moments(&x).unwrap();
         let centered = exact.broadcast_sub(&exact.mean_keepdim(0).unwrap()).unwrap();
         let expected = centered.sqr().unwrap().mean(0).unwrap();
-        check::compare("mean", &Tensor::new(&mean[..], &Device::Cpu).unwrap(), &exact.mean(0).unwrap(), 1e-12).unwrap();
-        check::compare("variance", &Tensor::new(&variance[..], &Device::Cpu).unwrap(), &expected, 1e-10).unwrap();
+        testing::compare("mean", &Tensor::new(&mean[..], &Device::Cpu).unwrap(), &exact.mean(0).unwrap(), 1e-12).unwrap();
+        testing::compare("variance", &Tensor::new(&variance[..], &Device::Cpu).unwrap(), &expected, 1e-10).unwrap();
     }
 
     #[test]
@@ -413,9 +413,9 @@ mod tests {
         for activation in ACTIVATIONS {
             // Each call moves the running statistics, on which a batch's output does not depend.
             let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
-            check::gradients("batch", &vars, || batch_norm(x, w, b, batch, activation), 1e-6).unwrap();
+            testing::gradients("batch", &vars, || batch_norm(x, w, b, batch, activation), 1e-6).unwrap();
             let given = Statistics::Running { mean: &mean, variance: &var };
-            check::gradients("running", &vars, || batch_norm(x, w, b, given, activation), 1e-6).unwrap();
+            testing::gradients("running", &vars, || batch_norm(x, w, b, given, activation), 1e-6).unwrap();
         }
     }
 

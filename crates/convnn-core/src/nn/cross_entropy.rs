@@ -120,7 +120,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn gradient_and_threads() {
         let (x, t) = (variable((4, 7), DType::F64, 3), targets(4, 7));
-        check::gradients("cross_entropy", std::slice::from_ref(&x), || cross_entropy(&x, &t), 1e-7).unwrap();
+        testing::gradients("cross_entropy", std::slice::from_ref(&x), || cross_entropy(&x, &t), 1e-7).unwrap();
         let (x, t) = (variable((400, 100), DType::F32, 4), targets(400, 100));
         same_for_threads("cross_entropy", || {
             output_and_gradient_bits(std::slice::from_ref(&x), || cross_entropy(&x, &t))

@@ -271,7 +271,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        Streams, check,
+        Streams, testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device};
@@ -358,7 +358,7 @@ mod tests {
         }
         let x = [variable((3, 7), DType::F64, 3), variable((3, 7), DType::F64, 4)];
         let mask = DropoutMask::draw(0.5, &mut generator(5)).unwrap();
-        check::gradients("add_dropout", &x, || add_dropout(&x[0], &x[1], Some(mask)), 1e-7).unwrap();
+        testing::gradients("add_dropout", &x, || add_dropout(&x[0], &x[1], Some(mask)), 1e-7).unwrap();
         let line = add_dropout(&x[0], &ones(3), None).unwrap_err().to_string();
         assert!(line.contains("add_dropout: `x` has shape [3]; expected [3, 7], the shape of `residual`"), "{line}");
     }
@@ -391,7 +391,7 @@ mod tests {
     fn gradient_and_threads() {
         let x = variable((3, 7), DType::F64, 3);
         let f = || dropout(&x, 0.5, &mut generator(5));
-        check::gradients("dropout", std::slice::from_ref(&x), f, 1e-7).unwrap();
+        testing::gradients("dropout", std::slice::from_ref(&x), f, 1e-7).unwrap();
         let x = variable((5, TASK / 2), DType::F32, 4);
         let f = || dropout(&x, 0.5, &mut generator(5));
         same_for_threads("dropout", || output_and_gradient_bits(std::slice::from_ref(&x), f));

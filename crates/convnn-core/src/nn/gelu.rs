@@ -113,7 +113,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        Streams, check,
+        Streams, testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -163,9 +163,9 @@ mod tests {
     #[test]
     fn gradient_and_threads() {
         let x = wide((3, 11), DType::F64, 3);
-        check::gradients("gelu", std::slice::from_ref(&x), || gelu(&x, None), 1e-7).unwrap();
+        testing::gradients("gelu", std::slice::from_ref(&x), || gelu(&x, None), 1e-7).unwrap();
         let mask = Some(mask(0.3));
-        check::gradients("with dropout", std::slice::from_ref(&x), || gelu(&x, mask), 1e-7).unwrap();
+        testing::gradients("with dropout", std::slice::from_ref(&x), || gelu(&x, mask), 1e-7).unwrap();
         let x = wide((5, TASK / 2), DType::F32, 4);
         same_for_threads("gelu", || output_and_gradient_bits(std::slice::from_ref(&x), || gelu(&x, mask)));
     }

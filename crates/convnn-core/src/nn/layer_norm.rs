@@ -165,7 +165,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -198,7 +198,7 @@ mod tests {
         let parameters = [1f64, 0.0].map(|v| Tensor::full(v, 192, &Device::Cpu).unwrap());
         let [w, b] = parameters.clone().map(|p| p.to_dtype(DType::F32).unwrap());
         let exact = layer_norm_reference(&x.to_dtype(DType::F64).unwrap(), &parameters[0], &parameters[1]).unwrap();
-        check::compare("layer_norm", &layer_norm(&x, &w, &b).unwrap(), &exact, 2e-4).unwrap();
+        testing::compare("layer_norm", &layer_norm(&x, &w, &b).unwrap(), &exact, 2e-4).unwrap();
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
     fn gradient_and_threads() {
         let vars = inputs(4, 9, DType::F64);
         let [x, w, b] = &vars;
-        check::gradients("layer_norm", &vars, || layer_norm(x, w, b), 1e-6).unwrap();
+        testing::gradients("layer_norm", &vars, || layer_norm(x, w, b), 1e-6).unwrap();
         let vars = inputs(300, 192, DType::F32);
         let [x, w, b] = &vars;
         same_for_threads("layer_norm", || output_and_gradient_bits(&vars, || layer_norm(x, w, b)));

@@ -206,7 +206,7 @@ impl Op<3> for LinearOp {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Var};
@@ -257,8 +257,8 @@ mod tests {
     fn gradient_and_threads() {
         let vars = inputs(4, 3, 5, DType::F64);
         let [x, w, b] = &vars;
-        check::gradients("linear", &vars, || linear(x, w, Some(b)), 1e-6).unwrap();
-        check::gradients("linear", &vars[..2], || linear(x, w, None), 1e-6).unwrap();
+        testing::gradients("linear", &vars, || linear(x, w, Some(b)), 1e-6).unwrap();
+        testing::gradients("linear", &vars[..2], || linear(x, w, None), 1e-6).unwrap();
         let vars = inputs(1100, 65, 70, DType::F32);
         let [x, w, b] = &vars;
         same_for_threads("linear", || output_and_gradient_bits(&vars, || linear(x, w, Some(b))));
@@ -271,7 +271,7 @@ mod tests {
             for f in [linear, linear_reference] {
                 let y = f(&x, &w, Some(&b)).unwrap();
                 let expected = b.broadcast_as((rows, 3)).unwrap();
-                check::compare("y", &y, &expected, 0.0).unwrap();
+                testing::compare("y", &y, &expected, 0.0).unwrap();
                 let grads = y.backward().unwrap();
                 let of_bias = grads.get(b.as_tensor()).unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(of_bias, [rows as f32; 3]);

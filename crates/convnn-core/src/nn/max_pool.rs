@@ -226,7 +226,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -296,7 +296,7 @@ mod tests {
     fn gradient_and_threads() {
         let x = variable((2, 15, 3), DType::F64, 3);
         let f = || pooled(&x, Grid::new(3, 5));
-        check::gradients("max_pool", std::slice::from_ref(&x), f, 1e-7).unwrap();
+        testing::gradients("max_pool", std::slice::from_ref(&x), f, 1e-7).unwrap();
         let x = variable((9, 64, 64), DType::F32, 4);
         let f = || pooled(&x, Grid::new(8, 8));
         same_for_threads("max_pool", || output_and_gradient_bits(std::slice::from_ref(&x), f));

@@ -32,7 +32,7 @@ pub use softmax::{Softmax, softmax};
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{Parameters, Pass, Streams, check, reference, testing::kernels::variable};
+    use crate::{Parameters, Pass, Streams, testing, reference, testing::kernels::variable};
     use candle_core::{DType, Device, Tensor};
     use candle_nn::{Module, VarBuilder, VarMap};
     use std::collections::HashMap;
@@ -81,7 +81,7 @@ mod tests {
         let x = variable((5, 4), DType::F32, 1);
         let evaluated = network.forward_t(&x, &Pass::evaluation());
         let y = network.forward_t(&x, &Pass::training(&Streams::new(3), 0));
-        assert!(check::compare("training differs from evaluation", &y, &evaluated, 1e-3).is_err());
+        assert!(testing::compare("training differs from evaluation", &y, &evaluated, 1e-3).is_err());
         network.forward_t(&x, &Pass::evaluation())
     }
 
@@ -98,7 +98,7 @@ mod tests {
         // Constant tensors evaluate like the variables that they are copies of, the running statistics included.
         let copy = Network::new(&VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu));
         let x = variable((5, 4), DType::F32, 1);
-        check::compare("copy", &copy.forward_t(&x, &Pass::evaluation()), &y, 0.0).unwrap();
+        testing::compare("copy", &copy.forward_t(&x, &Pass::evaluation()), &y, 0.0).unwrap();
     }
 
     #[test]
@@ -110,14 +110,14 @@ mod tests {
         assert!(all[1].1.to_vec1::<f32>().unwrap().iter().all(|&mean| mean != 0.0));
         let again = Network::new(&parameters.builder());
         let x = variable((5, 4), DType::F32, 1);
-        check::compare("again", &again.forward_t(&x, &Pass::evaluation()), &y, 0.0).unwrap();
+        testing::compare("again", &again.forward_t(&x, &Pass::evaluation()), &y, 0.0).unwrap();
     }
 
     #[test]
     fn modules_equal_their_functions() {
         let x = variable((2, 3, 5, 4), DType::F64, 1);
         let compare = |label: &str, module: &dyn Module, expected: Tensor| {
-            check::compare(label, &module.forward(&x).unwrap(), &expected, 1e-12).unwrap();
+            testing::compare(label, &module.forward(&x).unwrap(), &expected, 1e-12).unwrap();
         };
         compare("relu", &Relu, reference::relu(&x).unwrap());
         compare("gelu", &Gelu, reference::gelu(&x, None).unwrap());
@@ -146,7 +146,7 @@ mod tests {
             let pass = Pass::training(&Streams::new(3), 0);
             let y = half.forward_t(&x.to_dtype(dtype).unwrap(), &pass);
             assert_eq!(y.dtype(), dtype);
-            check::compare("half", &y, &exact.forward_t(&x, &pass), 5.0 * tolerance).unwrap();
+            testing::compare("half", &y, &exact.forward_t(&x, &pass), 5.0 * tolerance).unwrap();
         }
     }
 }

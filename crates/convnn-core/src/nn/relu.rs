@@ -82,7 +82,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Device, Var};
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn gradient_and_threads() {
         let x = variable((3, 7), DType::F64, 3);
-        check::gradients("relu", std::slice::from_ref(&x), || relu(&x), 1e-7).unwrap();
+        testing::gradients("relu", std::slice::from_ref(&x), || relu(&x), 1e-7).unwrap();
         let x = variable((5, TASK / 2), DType::F32, 4);
         same_for_threads("relu", || output_and_gradient_bits(std::slice::from_ref(&x), || relu(&x)));
     }

@@ -131,7 +131,7 @@ kernel! {
 mod tests {
     use super::*;
     use crate::{
-        check,
+        testing,
         testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, strided, variable},
     };
     use candle_core::{DType, Var};
@@ -177,7 +177,7 @@ mod tests {
     fn gradient_and_threads() {
         let vars = inputs(3, 2, 4, 5, DType::F64);
         let [x, w, b] = &vars;
-        check::gradients("repeated_linear", &vars, || repeated_linear(x, w, Some(b), 5), 1e-6).unwrap();
+        testing::gradients("repeated_linear", &vars, || repeated_linear(x, w, Some(b), 5), 1e-6).unwrap();
         let vars = inputs(5, 40, 60, 49, DType::F32);
         let [x, w, b] = &vars;
         let f = || repeated_linear(x, w, Some(b), 49);
@@ -189,7 +189,7 @@ mod tests {
         let [x, w, b] = inputs(2, 0, 3, 4, DType::F32);
         for f in [repeated_linear, repeated_linear_reference] {
             let y = f(&x, &w, Some(&b), 4).unwrap();
-            check::compare("y", &y, &b.broadcast_as((2, 3)).unwrap(), 0.0).unwrap();
+            testing::compare("y", &y, &b.broadcast_as((2, 3)).unwrap(), 0.0).unwrap();
             assert_eq!(y.backward().unwrap().get(w.as_tensor()).unwrap().dims(), [3, 0]);
         }
     }

@@ -115,7 +115,7 @@ kernel! {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing as check;
+    use crate::testing;
     use crate::testing::kernels::{DTYPES, bits, same_for_threads, strided, variable};
 
     #[test]
@@ -130,8 +130,8 @@ mod tests {
                     let blend = Blend { share, padded_tokens: n + padding, rows: &rows, positions: &positions };
                     let label = format!("{dtype:?} {b},{n},{c} λ = {share}");
                     let found = blend.apply(&x).unwrap();
-                    check::compare(&label, &found, &blend.apply_reference(&x).unwrap(), 10.0 * tolerance).unwrap();
-                    check::compare(&label, &blend.apply(&strided(&x)).unwrap(), &found, 0.0).unwrap();
+                    testing::compare(&label, &found, &blend.apply_reference(&x).unwrap(), 10.0 * tolerance).unwrap();
+                    testing::compare(&label, &blend.apply(&strided(&x)).unwrap(), &found, 0.0).unwrap();
                     same_for_threads(&label, || bits(&blend.apply(&x).unwrap()));
                 }
             }

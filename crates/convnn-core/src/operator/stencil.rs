@@ -62,7 +62,7 @@ pub fn convolution(x: &Tensor, grid: Grid, weight: &Tensor, bias: Option<&Tensor
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::testing as check;
+    use crate::testing;
     use crate::testing::kernels::variable;
     use candle_core::DType;
 
@@ -81,8 +81,8 @@ mod tests {
             let expected = padded.contiguous().unwrap().conv2d(&weight, 0, 1, 1, 1).unwrap();
             let expected = expected.broadcast_add(&bias.reshape((1, 4, 1, 1)).unwrap()).unwrap();
             let expected = expected.flatten_from(2).unwrap().t().unwrap();
-            check::compare(&format!("{h}x{w} {size}"), &found, &expected, 1e-12).unwrap();
-            check::gradients(&format!("{h}x{w} {size}"), &[x.clone(), weight.clone(), bias.clone()], f, 1e-7).unwrap();
+            testing::compare(&format!("{h}x{w} {size}"), &found, &expected, 1e-12).unwrap();
+            testing::gradients(&format!("{h}x{w} {size}"), &[x.clone(), weight.clone(), bias.clone()], f, 1e-7).unwrap();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a forward pass needs beside its input: whether it trains, and where its randomness comes from.
 
-use crate::streams::{Generator, Streams};
+use crate::random::streams::{Generator, Streams};
 
 /// One forward pass.
 ///

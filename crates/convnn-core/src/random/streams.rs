@@ -14,7 +14,7 @@ pub type Generator = ChaCha8Rng;
 /// The streams of one seed.
 ///
 /// ```
-/// use convnn_core::streams::{Streams, uniform};
+/// use convnn_core::random::streams::{Streams, uniform};
 /// let streams = Streams::new(42);
 /// let mut a = streams.generator("order/0");
 /// let mut b = streams.generator("order/0");

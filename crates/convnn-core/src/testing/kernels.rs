@@ -1,7 +1,7 @@
 //! What the tests of the ops share: seeded tensors, a kernel held against its reference, and equal bits on any number
 //! of threads.
 
-use crate::{Result, check};
+use crate::{Result, testing};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 
 /// A variable with numbers that depend on `seed` alone, evenly spread over −1 … 1 and without order.
@@ -29,7 +29,7 @@ pub(crate) fn agree(
     reference: impl Fn() -> Result<Tensor>,
 ) {
     let (found, expected) = (kernel().unwrap(), reference().unwrap());
-    check::compare(&format!("{label}: output"), &found, &expected, tolerance).unwrap();
+    testing::compare(&format!("{label}: output"), &found, &expected, tolerance).unwrap();
     let weights = variable(found.shape().clone(), found.dtype(), 99);
     let gradients = |y: &Tensor| (y * weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
     let (found, expected) = (gradients(&found), gradients(&expected));
@@ -38,7 +38,7 @@ pub(crate) fn agree(
             grads.get(input.as_tensor()).unwrap_or_else(|| panic!("{label}: input {i} gets no gradient")).clone()
         };
         let found = of(&found);
-        check::compare(&format!("{label}: gradient of input {i}"), &found, &of(&expected), tolerance).unwrap();
+        testing::compare(&format!("{label}: gradient of input {i}"), &found, &of(&expected), tolerance).unwrap();
     }
 }
 

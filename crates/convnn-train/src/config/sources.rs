@@ -202,7 +202,6 @@ fn error_key(error: &Error) -> Option<String> {
             Core::NeighborsExceedCandidates { .. } => Some("layer.neighbors".to_owned()),
             _ => None,
         },
-        Error::Models(Models::NeighborsExceedCandidates { .. }) => Some("layer.neighbors".to_owned()),
         _ => None,
     }
 }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::Grid;
     use crate::operator::stencil;
-    use crate::testing as check;
+    use crate::testing;
     use crate::testing::kernels::{DTYPES, agree, output_and_gradient_bits, same_for_threads, variable};
     use candle_core::{DType, Device, Var};
 
@@ -142,7 +142,7 @@ mod tests {
     fn gradients_are_exact() {
         let (x, [first, second]) = case(DType::F64, [2, 2, 3, 3, 2, 3]);
         let f = || aggregate_branches(&x[0], [(&first, &x[1]), (&second, &x[2])]);
-        check::gradients("branches", &x, f, 1e-7).unwrap();
+        testing::gradients("branches", &x, f, 1e-7).unwrap();
     }
 
     #[test]
