@@ -11,12 +11,14 @@ mod kvt_attention;
 mod local_attention;
 mod multi_head_attention;
 mod multi_head_conv1d;
+mod pool_tokens;
 mod sparse_attention;
 
 pub use branching_tokens::{BranchingTokens, BranchingTokensConfig, OtherBranch};
 pub use kvt_attention::{KvtAttention, KvtAttentionConfig};
 pub use local_attention::{LocalAttention, LocalAttentionConfig};
 pub use multi_head_attention::{MultiHeadAttention, MultiHeadAttentionConfig};
+pub use pool_tokens::{PoolTokens, PoolTokensConfig};
 pub use sparse_attention::{SparseAttention, SparseAttentionConfig, SparseMode};
 
 use crate::kinds::kinds;
@@ -42,6 +44,8 @@ kinds! {
         "local_attention" => LocalAttention(LocalAttentionConfig),
         /// ConvNN attention on some features, a convolution or attention on the rest.
         "branching_tokens" => BranchingTokens(BranchingTokensConfig),
+        /// The mean of neighboring tokens minus the token itself.
+        "pool_tokens" => PoolTokens(PoolTokensConfig),
     }
 }
 

@@ -37,6 +37,7 @@ fn mixers() {
     check_mixer(json!({ "kind": "sparse_attention", "heads": 2, "mode": "all" }));
     check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 2, "dim_head": 6 }));
     check_mixer(json!({ "kind": "local_attention", "heads": 2, "window": 4, "dim_head": 6, "published": true }));
+    check_mixer(json!({ "kind": "pool_tokens", "window": 3 }));
     let branching = |other: &str, ratio: f64, kernel_size: usize| {
         let sizes = json!({ "kind": "branching_tokens", "heads": 2, "neighbors": 3, "other": other,
                             "branch_ratio": ratio, "kernel_size": kernel_size });

@@ -6,6 +6,7 @@ mod costs;
 mod exact;
 mod gradients;
 mod parity;
+mod pool_tokens;
 mod pooling;
 mod presets;
 mod snapshots;
