@@ -17,7 +17,7 @@ use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
 use crate::{Error, Result};
-use convnn_core::{Pass, backward, ops};
+use convnn_core::{Pass, backward, nn};
 use convnn_data::{Batch, Dataset, Loader};
 use convnn_models::ModelCard;
 use std::time::{Instant, SystemTime};
@@ -190,8 +190,8 @@ impl<'a> Training<'a> {
 
     fn step(&mut self, batch: &Batch) -> Result<()> {
         let pass = Pass::training(&self.session.streams, self.state.step);
-        let logits = self.session.model.forward(&batch.images, &pass)?;
-        let loss = ops::cross_entropy(&logits, &batch.labels)?;
+        let logits = self.session.model.forward_t(&batch.images, &pass)?;
+        let loss = nn::cross_entropy(&logits, &batch.labels)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         if !value.is_finite() {
             return Err(self.diverged("the training loss", value));

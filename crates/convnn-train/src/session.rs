@@ -5,7 +5,7 @@ use crate::config::RunConfig;
 use crate::metrics::Tally;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use convnn_core::{Parameters, Pass, Streams, ops};
+use convnn_core::{Parameters, Pass, Streams, nn};
 use convnn_data::{Augmentation, Dataset, Loader, LoaderConfig, Order, Split};
 use convnn_models::{Model, ModelConfig};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ impl Session {
         let model = Model::new(config, parameters.builder())?;
         let side = config.image_size();
         let images = Tensor::zeros((2, 3, side, side), DType::F32, &Device::Cpu)?;
-        model.forward(&images, &Pass::evaluation())?;
+        model.forward_t(&images, &Pass::evaluation())?;
         Ok(Self { streams, parameters, model, config: config.clone() })
     }
 
@@ -102,8 +102,8 @@ impl Session {
         let model = self.model_to_evaluate()?;
         for batch in loader.epoch(0)? {
             let batch = batch?;
-            let logits = model.forward(&batch.images, &Pass::evaluation())?;
-            let loss = f64::from(ops::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
+            let logits = model.forward_t(&batch.images, &Pass::evaluation())?;
+            let loss = f64::from(nn::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
             if !proceed(&tally) {
                 return Ok(None);

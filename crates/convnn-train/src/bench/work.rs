@@ -4,9 +4,9 @@ use super::cases::Work;
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
-use convnn_core::ops::{self, Selection};
+use convnn_core::operator::{self, Neighbors, Rho, Selection, Weights};
 use convnn_core::optim::{AdamW, AdamWConfig};
-use convnn_core::{Pass, Streams, backward, streams};
+use convnn_core::{Pass, Streams, backward, nn, streams};
 use convnn_models::ModelConfig;
 
 /// Seed of all random numbers.
@@ -35,7 +35,7 @@ impl Work {
                 let x = normal((batch, tokens, channels), "tokens")?;
                 let own = Some((0..tokens as u32).collect());
                 let selection = Selection { neighbors, own, ..Selection::default() };
-                Ok(Box::new(move || ops::select(&x, &x, &selection).map(drop).map_err(Error::from)))
+                Ok(Box::new(move || operator::select(&x, &x, &selection).map(drop).map_err(Error::from)))
             }
             Self::Aggregate { batch, channels, tokens, neighbors, outputs } => {
                 aggregate([batch, channels, tokens, neighbors, outputs])
@@ -52,8 +52,8 @@ fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
     let labels = Tensor::from_vec(below(CLASSES, batch, "labels"), batch, &Device::Cpu)?;
     let mut step = 0;
     Ok(Box::new(move || {
-        let logits = session.model.forward(&images, &Pass::training(&session.streams, step))?;
-        let loss = ops::cross_entropy(&logits, &labels)?;
+        let logits = session.model.forward_t(&images, &Pass::training(&session.streams, step))?;
+        let loss = nn::cross_entropy(&logits, &labels)?;
         optimizer.update(&backward(&loss)?)?;
         step += 1;
         Ok(())
@@ -64,7 +64,7 @@ fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
 fn infer(config: &ModelConfig, batch: usize) -> Result<Repeatable> {
     let model = Session::new(config, SEED)?.model_to_evaluate()?;
     let images = images(config, batch)?;
-    Ok(Box::new(move || model.forward(&images, &Pass::evaluation()).map(drop).map_err(Error::from)))
+    Ok(Box::new(move || model.forward_t(&images, &Pass::evaluation()).map(drop).map_err(Error::from)))
 }
 
 fn aggregate([batch, channels, tokens, neighbors, outputs]: [usize; 5]) -> Result<Repeatable> {
@@ -73,9 +73,11 @@ fn aggregate([batch, channels, tokens, neighbors, outputs]: [usize; 5]) -> Resul
     let bias = Var::from_tensor(&normal(outputs, "bias")?)?;
     let index = below(tokens, batch * tokens * neighbors, "index");
     let index = Tensor::from_vec(index, (batch, tokens, neighbors), &Device::Cpu)?;
+    let chosen = Neighbors::new(&index, tokens)?;
+    let weights = Weights::Standard(weight.as_tensor().clone());
     let gradient = normal((batch, tokens, outputs), "gradient")?;
     Ok(Box::new(move || {
-        let y = ops::aggregate(&values, &index, None, &weight, Some(&bias))?;
+        let y = operator::aggregate(&values, &chosen, &Rho::One, &weights, Some(&bias))?;
         let gradients = backward(&y.apply_op1(Arriving(gradient.clone()))?)?;
         let given = [&values, &weight, &bias].map(|var| gradients.get(var).is_some());
         assert_eq!(given, [true; 3], "a gradient of the aggregation is missing");

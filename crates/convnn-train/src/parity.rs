@@ -1,11 +1,9 @@
 //! Parity: layers and models against golden tensors ([`convnn_core::testing::golden`]).
 
-mod build;
-
 use crate::{Error, Result};
-use build::build;
 use candle_core::DType;
 use convnn_core::testing::golden::{self, Case, Outcome};
+use convnn_models::golden::build;
 use std::path::{Path, PathBuf};
 
 /// The golden files under `path`: itself, or the `.safetensors` files of a folder in the order of their names.
