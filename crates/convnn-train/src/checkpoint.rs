@@ -4,13 +4,13 @@
 //! every file, itself included, so that a run never resumes from a damaged one. The newest two and the best are kept.
 
 use crate::config::RunConfig;
-use crate::files::{sync_directory, write_durably};
 use crate::metrics::Tally;
 use crate::results::{EpochMetrics, best};
 use crate::tensor_file::{hex, read_verified, write};
 use crate::{Error, Result};
 use candle_core::Tensor;
 use convnn_data::{Dataset, Labels};
+use convnn_models::files::{sync_directory, write_durably};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -128,7 +128,7 @@ impl Checkpoints {
             let path = self.folder.join(name(state.epoch, state.batch));
             self.discard(&path)?;
             fs::rename(&aside, &path).map_err(Error::io("rename", &aside))?;
-            sync_directory(&self.folder)?;
+            sync_directory(&self.folder).map_err(Error::io("sync", &self.folder))?;
             Ok(sha256)
         });
         if written.is_err() {
@@ -249,8 +249,9 @@ fn write_aside(
     let path = aside.join(STATE);
     let unwritable = |error: serde_json::Error| Error::Damaged { path: path.clone(), message: error.to_string() };
     file.sha256 = file.digest().map_err(unwritable)?;
-    write_durably(&path, &serde_json::to_vec_pretty(&file).map_err(unwritable)?)?;
-    sync_directory(aside)?;
+    let text = serde_json::to_vec_pretty(&file).map_err(unwritable)?;
+    write_durably(&path, &text).map_err(Error::io("write", &path))?;
+    sync_directory(aside).map_err(Error::io("sync", aside))?;
     Ok(file.model_sha256)
 }
 

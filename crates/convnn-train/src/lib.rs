@@ -7,7 +7,6 @@ pub mod config;
 pub mod engine;
 pub mod environment;
 mod error;
-pub mod files;
 pub mod import;
 pub mod metrics;
 pub mod optimizer;

@@ -5,9 +5,9 @@
 
 use crate::checkpoint::Checkpoints;
 use crate::config::{RunConfig, Sources, first_difference};
-use crate::files::write_durably;
 use crate::results::{EpochMetrics, RunResult};
 use crate::{Error, Result};
+use convnn_models::files::write_durably;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -116,7 +116,7 @@ impl RunFolder {
             text += &self.json(METRICS, metrics, serde_json::to_string)?;
             text.push('\n');
         }
-        write_durably(&self.path.join(METRICS), text.as_bytes())
+        self.write(METRICS, text.as_bytes())
     }
 
     /// Appends a line to `metrics.jsonl`.
@@ -136,7 +136,7 @@ impl RunFolder {
     /// If the file cannot be written.
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let text = self.json(name, value, serde_json::to_string_pretty)? + "\n";
-        write_durably(&self.path.join(name), text.as_bytes())
+        self.write(name, text.as_bytes())
     }
 
     /// Writes `result.json`, then `DONE`.
@@ -145,7 +145,7 @@ impl RunFolder {
     /// If a file cannot be written.
     pub fn finish(&self, result: &RunResult) -> Result<()> {
         self.write_json(RESULT, result)?;
-        write_durably(&self.path.join(DONE), b"")
+        self.write(DONE, b"")
     }
 
     fn result(&self) -> Result<RunResult> {
@@ -155,7 +155,12 @@ impl RunFolder {
     }
 
     fn write_config(&self, config: &RunConfig) -> Result<()> {
-        write_durably(&self.path.join(CONFIG), config.to_toml()?.as_bytes())
+        self.write(CONFIG, config.to_toml()?.as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        write_durably(&path, bytes).map_err(Error::io("write", &path))
     }
 
     fn json<T>(&self, name: &str, value: T, write: fn(&T) -> serde_json::Result<String>) -> Result<String> {

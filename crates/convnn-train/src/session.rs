@@ -5,7 +5,7 @@ use crate::config::RunConfig;
 use crate::metrics::Tally;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use convnn_core::{Parameters, Pass, Streams, ops};
+use convnn_core::{Parameters, Pass, Streams, nn};
 use convnn_data::{Augmentation, Dataset, Loader, LoaderConfig, Order, Split};
 use convnn_models::{Model, ModelConfig};
 use std::collections::BTreeMap;

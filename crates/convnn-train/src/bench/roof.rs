@@ -2,7 +2,7 @@
 
 use super::work::normal;
 use crate::Result;
-use convnn_core::ops;
+use convnn_core::nn;
 use std::time::Instant;
 
 /// Rows, inner dimension, columns: a neighbor aggregation, a classifier, the hidden layer of a Vision Transformer, and a
@@ -21,7 +21,7 @@ pub struct GemmRoof {
     pub threads: usize,
 }
 
-/// Multiplies matrices of a few shapes on all threads, with Candle's matrix product and the tiled one of [`ops::linear`],
+/// Multiplies matrices of a few shapes on all threads, with Candle's matrix product and the tiled one of [`nn::linear()`],
 /// both of which use the crate `gemm`.
 pub fn gemm_roof() -> Result<GemmRoof> {
     let mut best = f64::INFINITY; // seconds per operation
@@ -34,7 +34,7 @@ pub fn gemm_roof() -> Result<GemmRoof> {
                 let started = Instant::now();
                 match tiled {
                     false => drop(x.matmul(&transposed)?),
-                    true => drop(ops::linear(&x, &weight, None)?),
+                    true => drop(nn::linear(&x, &weight, None)?),
                 }
                 if repeat > 0 {
                     best = best.min(started.elapsed().as_secs_f64() / operations);

@@ -4,11 +4,9 @@ use super::cases::Work;
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
-use convnn_core::nn;
 use convnn_core::operator::{self, Neighbors, Rho, Selection, Weights};
 use convnn_core::optim::{AdamW, AdamWConfig};
-use convnn_core::random::streams;
-use convnn_core::{Pass, Streams, backward};
+use convnn_core::{Pass, Streams, backward, nn, streams};
 use convnn_models::ModelConfig;
 
 /// Seed of all random numbers.
@@ -75,11 +73,11 @@ fn aggregate([batch, channels, tokens, neighbors, outputs]: [usize; 5]) -> Resul
     let bias = Var::from_tensor(&normal(outputs, "bias")?)?;
     let index = below(tokens, batch * tokens * neighbors, "index");
     let index = Tensor::from_vec(index, (batch, tokens, neighbors), &Device::Cpu)?;
-    let neighbors = Neighbors::new(&index, tokens)?;
+    let chosen = Neighbors::new(&index, tokens)?;
     let weights = Weights::Standard(weight.as_tensor().clone());
     let gradient = normal((batch, tokens, outputs), "gradient")?;
     Ok(Box::new(move || {
-        let y = operator::aggregate(&values, &neighbors, &Rho::One, &weights, Some(&bias))?;
+        let y = operator::aggregate(&values, &chosen, &Rho::One, &weights, Some(&bias))?;
         let gradients = backward(&y.apply_op1(Arriving(gradient.clone()))?)?;
         let given = [&values, &weight, &bias].map(|var| gradients.get(var).is_some());
         assert_eq!(given, [true; 3], "a gradient of the aggregation is missing");

@@ -192,16 +192,9 @@ fn reset_layer(table: &mut Table, kind: &str) {
 
 /// The key whose value is at fault.
 fn error_key(error: &Error) -> Option<String> {
-    use convnn_core::Error as Core;
-    use convnn_models::Error as Models;
     match error {
         Error::Value { key, .. } => Some(key.clone()),
-        Error::Models(Models::Value { key, .. }) => Some((*key).to_owned()),
-        Error::Core(error) | Error::Models(Models::Core(error)) => match error {
-            Core::Option { option, .. } => Some(format!("layer.{option}")),
-            Core::NeighborsExceedCandidates { .. } => Some("layer.neighbors".to_owned()),
-            _ => None,
-        },
+        Error::Models(error) => error.key(),
         _ => None,
     }
 }

@@ -1,9 +1,11 @@
 //! A full-size network in ConvNN form, on real images.
 
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Parameters, Pass, Streams, check};
+use candle_nn::Module;
+use convnn_core::{ConvNn2d, Parameters, Streams, testing};
 use convnn_data::{Dataset, DatasetName, Loader, LoaderConfig};
-use convnn_models::{Layer, Model, Network};
+use convnn_models::{Model, Vgg};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Two test images of the embedded sample, normalised.
@@ -26,16 +28,16 @@ fn vgg11_layer_by_layer() {
             var.set(&(var.as_tensor() * 6f64.sqrt()).unwrap()).unwrap();
         }
     }
-    let mut form = model.to_conv_nn().unwrap();
-    let Network::Vgg(vgg) = form.network_mut() else { panic!("the form of a VGG is a VGG") };
-    assert_eq!(vgg.layers_mut().filter(|layer| matches!(layer, Layer::ConvNn2d(_))).count(), 8);
+    let form = model.to_conv_nn().unwrap();
+    let vgg = (form.network() as &dyn Any).downcast_ref::<Vgg>().unwrap();
+    assert_eq!(vgg.layers().filter(|(_, layer)| (&***layer as &dyn Any).is::<ConvNn2d>()).count(), 8);
     let images = images();
     assert_eq!(images.dims(), [2, 3, 32, 32]);
-    let expected = model.forward(&images, &Pass::evaluation()).unwrap();
-    let found = form.forward(&images, &Pass::evaluation()).unwrap();
-    check::compare("logits", &found, &expected, 1e-4).unwrap();
+    let expected = model.forward(&images).unwrap();
+    let found = form.forward(&images).unwrap();
+    testing::compare("logits", &found, &expected, 1e-4).unwrap();
     // The logits do depend on the images.
     let swapped = Tensor::cat(&[images.narrow(0, 1, 1).unwrap(), images.narrow(0, 0, 1).unwrap()], 0).unwrap();
-    let others = form.forward(&swapped, &Pass::evaluation()).unwrap();
-    check::compare("logits", &others, &expected, 0.1).unwrap_err();
+    let others = form.forward(&swapped).unwrap();
+    testing::compare("logits", &others, &expected, 0.1).unwrap_err();
 }

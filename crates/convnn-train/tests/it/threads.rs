@@ -1,7 +1,7 @@
 //! The same bits for any number of threads.
 
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Pass, Streams, backward, ops, streams};
+use convnn_core::{Pass, Streams, backward, nn, streams};
 use convnn_train::config::RunConfig;
 use convnn_train::optimizer::Optimizer;
 use convnn_train::session::Session;
@@ -59,8 +59,8 @@ fn step(preset: &str) -> String {
     let images = Tensor::from_vec(images, (BATCH, 3, side, side), &Device::Cpu).unwrap();
     let labels = Tensor::arange(0, BATCH as u32, &Device::Cpu).unwrap();
 
-    let logits = session.model.forward(&images, &Pass::training(&session.streams, 0)).unwrap();
-    let loss = ops::cross_entropy(&logits, &labels).unwrap();
+    let logits = session.model.forward_t(&images, &Pass::training(&session.streams, 0)).unwrap();
+    let loss = nn::cross_entropy(&logits, &labels).unwrap();
     let norm = optimizer.step(&backward(&loss).unwrap(), config.learning_rate).unwrap();
     assert!(norm.is_finite() && norm > 0.0);
 
