@@ -113,6 +113,12 @@ impl Checkpoint {
                 Some(_) => {}
             }
         }
+        if let (ModelConfig::Vit { model, .. }, Some(positions)) = (config, self.tensors.get(POSITIONS)) {
+            let shape = [1, model.tokens(), model.dim];
+            if positions.dims() != shape {
+                mismatch.shapes.push((POSITIONS.to_owned(), positions.dims().to_vec(), shape.to_vec()));
+            }
+        }
         for (name, tensor) in &self.tensors {
             if !expected.contains_key(name) && !is_buffer(config, name) {
                 mismatch.left_over.push((name.clone(), tensor.dims().to_vec()));

@@ -310,6 +310,21 @@ fn the_settings_that_fit_are_named() {
     named(at, None, &["layer.neighbors=7"], "--preset vit_compact --set layer.neighbors=7");
 }
 
+/// The encoding of positions tells the side of the images, though it is no parameter.
+#[test]
+fn the_image_size_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (large, out) = (folder.path().join("large"), folder.path().join("out"));
+    let zeros = written(folder.path(), "vit_compact", &["model.image=64"]);
+    succeed(&mut import(&zeros, "vit_compact", &["model.image=64"], &large));
+    let file = large.join("model.safetensors");
+    let Finished { code, stderr, .. } = finish(&mut import(&file, "vit_compact", &[], &out));
+    assert_eq!(code, Some(2));
+    let parts = "`positional_encoding.pe` is [1, 257, 128], expected [1, 65, 128]; it fits with --set model.image=64\n";
+    assert!(stderr.ends_with(parts), "{stderr}");
+    succeed(&mut import(&file, "vit_compact", &["model.image=64"], &out));
+}
+
 /// Names of a hostile file cannot steer the terminal.
 #[test]
 fn control_characters_are_escaped() {
