@@ -77,11 +77,8 @@ fn by_distance(weight: &Tensor) -> Result<Tensor> {
 
 /// The layer whose neighbors are chosen by positions and features together.
 fn blended(by_rank: &Tensor, bias: &Tensor, share: f64) -> Result<ConvNn2d> {
-    let config = ConvNn2dConfig {
-        similarity: Similarity::Euclidean,
-        compare: Compare::Blend(share),
-        ..Default::default()
-    };
+    let config =
+        ConvNn2dConfig { similarity: Similarity::Euclidean, compare: Compare::Blend(share), ..Default::default() };
     ConvNn2d::from_tensors(&config, by_rank.clone(), bias.clone())
 }
 

@@ -6,7 +6,6 @@ mod kernel;
 pub mod layers;
 pub mod nn;
 pub mod operator;
-pub mod ops;
 pub mod optim;
 pub mod random;
 pub mod reference;
@@ -14,6 +13,7 @@ pub mod testing;
 
 pub use error::{Error, Result};
 pub use grid::Grid;
+pub use kernel::allocator;
 pub use kernel::backward::backward;
 pub use layers::{
     AttentionWeights, Branching2d, Branching2dAttention, Branching2dAttentionConfig, Branching2dConfig, ConvNn1d,
@@ -21,9 +21,7 @@ pub use layers::{
     ConvNnAttentionConfig,
 };
 pub use operator::{Candidates, Compare, Kernel, Modulation, Neighbors, Shuffle, Similarity, Values};
-pub use random::streams;
 pub use random::{Generator, Parameters, Pass, Streams, fan_in_uniform, is_running_statistic};
-pub use testing as check;
 
 /// The example of the workspace's README, compiled and run.
 #[cfg(doctest)]

@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{LayerNorm, VarBuilder, VarMap};
-use convnn_core::{Grid, nn, testing as testing};
+use convnn_core::{Grid, nn, testing};
 
 const CPU: &Device = &Device::Cpu;
 

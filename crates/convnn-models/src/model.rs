@@ -17,6 +17,7 @@
 
 use crate::layer::LayerConfig;
 use crate::mixer::MixerConfig;
+use crate::network::{Architecture, Network};
 use crate::vgg::VggConfig;
 use crate::vit::VitConfig;
 use crate::{Result, shapes};
@@ -26,41 +27,8 @@ use convnn_core::{Error, Pass};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::sync::Arc;
-
-/// The table `[model]` of an architecture. It also has the fields `classes` and `image`.
-pub(crate) trait Architecture {
-    /// The table `[layer]`.
-    type Layer;
-
-    /// The name in prose.
-    const TITLE: &'static str;
-
-    /// Builds the network, checking the configuration.
-    fn build(&self, layer: &Self::Layer, vb: VarBuilder) -> Result<Arc<dyn Network>>;
-
-    /// Floating-point operations for one image; see [`ModelConfig::flops`].
-    fn flops(&self, layer: &Self::Layer) -> Result<u64>;
-
-    /// Constants that the network computes itself but PyTorch stores with the parameters, under the names it uses.
-    fn buffers(&self) -> Result<Vec<(&'static str, Tensor)>> {
-        Ok(Vec::new())
-    }
-}
-
-/// A network from images to logits.
-///
-/// `Any` is a supertrait, so a network can be cast back to its type: `(network as &dyn Any).downcast_ref::<Vgg>()`.
-pub trait Network: Any + Debug + Send + Sync {
-    /// Maps images (B, 3, H, W) to logits (B, classes).
-    fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor>;
-
-    /// The network with a ConvNN layer in place of each layer that has an equal one.
-    fn to_conv_nn(&self) -> convnn_core::Result<Arc<dyn Network>>;
-}
 
 /// Defines [`ModelConfig`]: one variant per architecture, with the types of its tables `[model]` and `[layer]`.
 macro_rules! architectures {

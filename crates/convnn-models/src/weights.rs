@@ -5,7 +5,7 @@
 use crate::files::write_durably;
 use crate::{Error, ModelCard, ModelConfig, Result};
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Parameters, check};
+use convnn_core::{Parameters, testing};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -107,7 +107,7 @@ pub fn accept(
             DType::BF16 => 1e-2,
             _ => 1e-4,
         };
-        check::compare(name, &found, &buffer, tolerance).map_err(differs)?;
+        testing::compare(name, &found, &buffer, tolerance).map_err(differs)?;
     }
     check_names(origin, &expected, tensors.keys())?;
     for (name, tensor) in &mut tensors {

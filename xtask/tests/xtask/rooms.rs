@@ -100,9 +100,7 @@ fn violations(sources: &[Source], rooms: Rooms, closed: bool) -> Vec<String> {
 
 #[track_caller]
 fn assert_in_order(folder: &str, rooms: Rooms, closed: bool) {
-    let mut sources = sources(folder);
-    // The shim that keeps old paths alive re-exports every room.
-    sources.retain(|source| !source.path.contains("/src/ops/"));
+    let sources = sources(folder);
     let found = violations(&sources, rooms, closed);
     assert!(found.is_empty(), "{} imports point the wrong way:\n{}", found.len(), found.join("\n"));
 }

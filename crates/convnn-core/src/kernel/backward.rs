@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::kernel::float::Float;
     use crate::kernel::op::{Backward, Gradient, Input, Op, apply1};
-    use crate::{testing, nn::linear, testing::kernels::variable};
+    use crate::{nn::linear, testing, testing::kernels::variable};
     use candle_core::{DType, Shape};
 
     /// The identity, whose backward pass computes other gradients meanwhile.

@@ -388,7 +388,8 @@ mod tests {
         let (mean, variance) = batch_moments(&x).unwrap();
         let centered = exact.broadcast_sub(&exact.mean_keepdim(0).unwrap()).unwrap();
         let expected = centered.sqr().unwrap().mean(0).unwrap();
-        testing::compare("mean", &Tensor::new(&mean[..], &Device::Cpu).unwrap(), &exact.mean(0).unwrap(), 1e-12).unwrap();
+        testing::compare("mean", &Tensor::new(&mean[..], &Device::Cpu).unwrap(), &exact.mean(0).unwrap(), 1e-12)
+            .unwrap();
         testing::compare("variance", &Tensor::new(&variance[..], &Device::Cpu).unwrap(), &expected, 1e-10).unwrap();
     }
 

@@ -32,7 +32,7 @@ pub use softmax::{Softmax, softmax};
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{Parameters, Pass, Streams, testing, reference, testing::kernels::variable};
+    use crate::{Parameters, Pass, Streams, reference, testing, testing::kernels::variable};
     use candle_core::{DType, Device, Tensor};
     use candle_nn::{Module, VarBuilder, VarMap};
     use std::collections::HashMap;

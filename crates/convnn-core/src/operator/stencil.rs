@@ -82,7 +82,8 @@ mod tests {
             let expected = expected.broadcast_add(&bias.reshape((1, 4, 1, 1)).unwrap()).unwrap();
             let expected = expected.flatten_from(2).unwrap().t().unwrap();
             testing::compare(&format!("{h}x{w} {size}"), &found, &expected, 1e-12).unwrap();
-            testing::gradients(&format!("{h}x{w} {size}"), &[x.clone(), weight.clone(), bias.clone()], f, 1e-7).unwrap();
+            testing::gradients(&format!("{h}x{w} {size}"), &[x.clone(), weight.clone(), bias.clone()], f, 1e-7)
+                .unwrap();
         }
     }
 }

@@ -9,7 +9,7 @@ mod head;
 pub use config::{Feature, VggConfig, VggHead};
 
 use crate::layer::{Layer2d, LayerConfig, Slot};
-use crate::model::{Architecture, Network};
+use crate::network::{Architecture, Network};
 use crate::{Error, shapes};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};

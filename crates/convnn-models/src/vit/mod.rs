@@ -10,7 +10,7 @@ pub use config::VitConfig;
 
 use crate::flops::matmul;
 use crate::mixer::{MixerConfig, Slot, TokenMixer};
-use crate::model::{Architecture, Network};
+use crate::network::{Architecture, Network};
 use block::Block;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::init::Init;

@@ -2,7 +2,7 @@
 
 use crate::{mixer, normal, parameters};
 use candle_core::{DType, Tensor, Var};
-use convnn_core::{ConvNn2d, ConvNnAttention, Grid, Parameters, Pass, Result, backward, check};
+use convnn_core::{ConvNn2d, ConvNnAttention, Grid, Parameters, Pass, Result, backward, testing};
 use convnn_models::layer::{Conv2dConfig, Layer2d, Slot};
 use convnn_models::mixer::{KvtAttentionConfig, MultiHeadAttentionConfig};
 use convnn_models::{LayerConfig, MixerConfig, Model, ModelConfig, VggConfig, VitConfig};
@@ -34,14 +34,14 @@ fn same(
     expected: impl Fn(&Tensor) -> Result<Tensor>,
 ) {
     let (a, e) = (actual(x).unwrap(), expected(x).unwrap());
-    check::compare("output", &a, &e, TOLERANCE).unwrap();
+    testing::compare("output", &a, &e, TOLERANCE).unwrap();
     let cotangent = normal("cotangent", e.dims(), e.dtype());
     let gradients = |y: Tensor| backward(&(y * &cotangent).unwrap().sum_all().unwrap()).unwrap();
     let (a, e) = (gradients(a), gradients(e));
-    check::compare("gradient of x", a.get(x).unwrap(), e.get(x).unwrap(), TOLERANCE).unwrap();
+    testing::compare("gradient of x", a.get(x).unwrap(), e.get(x).unwrap(), TOLERANCE).unwrap();
     for (name, var) in parameters.trainable() {
         let (a, e) = (a.get(&var).unwrap(), e.get(&var).unwrap());
-        check::compare(&format!("gradient of {name}"), a, e, TOLERANCE).unwrap();
+        testing::compare(&format!("gradient of {name}"), a, e, TOLERANCE).unwrap();
     }
 }
 

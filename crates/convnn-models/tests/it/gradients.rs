@@ -2,7 +2,7 @@
 
 use crate::{mixer, normal, parameters};
 use candle_core::{DType, Var};
-use convnn_core::{Pass, Streams, check};
+use convnn_core::{Pass, Streams, testing};
 use convnn_models::{MixerConfig, Model, ModelConfig};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn check_mixer(config: Value) {
     let input = Var::from_tensor(&normal(&label, &[2, 6, 8], DType::F64)).unwrap();
     let mut inputs = vec![input.clone()];
     inputs.extend(parameters.trainable().into_iter().map(|(_, var)| var));
-    check::gradients(&label, &inputs, || mixer.forward_t(&input, &pass()), TOLERANCE).unwrap();
+    testing::gradients(&label, &inputs, || mixer.forward_t(&input, &pass()), TOLERANCE).unwrap();
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn model(config: Value) {
     let images = Var::from_tensor(&normal(&label, &[3, 3, side, side], DType::F64)).unwrap();
     let mut inputs = vec![images.clone()];
     inputs.extend(parameters.trainable().into_iter().map(|(_, var)| var));
-    check::gradients(&label, &inputs, || model.forward_t(&images, &pass()), TOLERANCE).unwrap();
+    testing::gradients(&label, &inputs, || model.forward_t(&images, &pass()), TOLERANCE).unwrap();
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod snapshots;
 mod weights;
 
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Parameters, Streams, streams};
+use convnn_core::{Parameters, Streams, random::streams};
 use convnn_models::MixerConfig;
 use convnn_models::mixer::{Slot, TokenMixer};
 use std::path::PathBuf;

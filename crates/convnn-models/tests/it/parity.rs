@@ -3,7 +3,7 @@
 use crate::{mixer, parameters, path};
 use candle_core::DType;
 use convnn_core::testing::golden::{self, Case};
-use convnn_core::{Pass, check};
+use convnn_core::{Pass, testing};
 use convnn_models::weights::{self, Tensors};
 use serde_json::json;
 
@@ -60,5 +60,5 @@ fn sparse_attention_to_all_tokens() {
     let renamed = names.map(|(from, to)| (format!("{to}.weight"), values[&format!("{from}.weight")].clone()));
     weights::load_into(&parameters, &renamed.into()).unwrap();
     let output = mixer.forward_t(input, &Pass::evaluation()).unwrap();
-    check::compare("output", &output, &case.tensors["output"], golden::TOLERANCE).unwrap();
+    testing::compare("output", &output, &case.tensors["output"], golden::TOLERANCE).unwrap();
 }

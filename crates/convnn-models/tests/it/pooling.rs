@@ -2,7 +2,7 @@
 
 use crate::{normal, parameters};
 use candle_core::{DType, IndexOp, Tensor};
-use convnn_core::{Pass, check};
+use convnn_core::{Pass, testing};
 use convnn_models::{Model, ModelConfig};
 use serde_json::json;
 
@@ -40,6 +40,6 @@ fn maps_of_any_size_are_pooled_as_in_pytorch() {
         let x = (pooled(&images).flatten_from(1).unwrap() / (1.0f64 + 1e-5).sqrt()).unwrap();
         let x = linear(&linear(&linear(&x, 0).relu().unwrap(), 3).relu().unwrap(), 6);
         let logits = model.forward_t(&images, &Pass::evaluation()).unwrap();
-        check::compare(&format!("side {side}"), &logits, &x, 1e-12).unwrap();
+        testing::compare(&format!("side {side}"), &logits, &x, 1e-12).unwrap();
     }
 }

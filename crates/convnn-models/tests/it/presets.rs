@@ -2,7 +2,7 @@
 
 use crate::{normal, parameters, targets};
 use candle_core::DType;
-use convnn_core::{Pass, Streams, backward, ops};
+use convnn_core::{Pass, Streams, backward, nn};
 use convnn_models::vgg::VggHead;
 use convnn_models::{MixerConfig, Model, ModelConfig, presets};
 
@@ -32,7 +32,7 @@ fn every_parameter_of_every_preset_learns() {
         assert!(logits.iter().all(|v| v.is_finite()), "{}: {logits:?}", preset.name);
         assert_eq!(logits, evaluate(), "{}: evaluating twice gives other numbers", preset.name);
         let logits = model.forward_t(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
-        let loss = ops::cross_entropy(&logits, &targets(batch, 10)).unwrap();
+        let loss = nn::cross_entropy(&logits, &targets(batch, 10)).unwrap();
         let gradients = backward(&loss).unwrap();
         for (name, var) in parameters.trainable() {
             let gradient = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("{}: {name} has none", preset.name));
@@ -51,7 +51,7 @@ fn compact_presets_start_at_chance() {
         let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
         let images = normal("images", &[40, 3, side, side], DType::F32);
         let logits = model.forward_t(&images, &Pass::training(&Streams::new(0), 0)).unwrap();
-        let loss = ops::cross_entropy(&logits, &targets(40, 10)).unwrap().to_scalar::<f32>().unwrap();
+        let loss = nn::cross_entropy(&logits, &targets(40, 10)).unwrap().to_scalar::<f32>().unwrap();
         let chance = 10f32.ln();
         assert!((loss - chance).abs() <= 0.05 * chance, "{}: {loss}, chance is {chance}", preset.name);
     }

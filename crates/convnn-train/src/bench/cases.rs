@@ -129,7 +129,6 @@ fn models() -> Vec<(&'static str, ModelConfig, usize)> {
             LayerConfig::Branching2d(Branching2dConfig { branch_ratio, branch, ..Branching2dConfig::default() });
         (name, ModelConfig::Vgg { model: VggConfig::default(), layer }, VGG_BATCH)
     };
-    let plain = ConvNn2dConfig::default;
     let vit = |name, layer| (name, ModelConfig::Vit { model: VitConfig::default(), layer }, VIT_BATCH);
     let compare = |compare| ConvNn2dConfig { compare, ..ConvNn2dConfig::default() };
     let among = |candidates| ConvNn2dConfig { candidates, ..ConvNn2dConfig::default() };

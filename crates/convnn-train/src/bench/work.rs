@@ -6,7 +6,7 @@ use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor, Var};
 use convnn_core::operator::{self, Neighbors, Rho, Selection, Weights};
 use convnn_core::optim::{AdamW, AdamWConfig};
-use convnn_core::{Pass, Streams, backward, nn, streams};
+use convnn_core::{Pass, Streams, backward, nn, random::streams};
 use convnn_models::ModelConfig;
 
 /// Seed of all random numbers.

@@ -2,7 +2,7 @@
 
 use crate::command::{Finished, contents, convnn, finish, succeed};
 use candle_core::{DType, Device, Tensor};
-use convnn_core::check;
+use convnn_core::testing;
 use convnn_models::weights::{self, Tensors};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +33,7 @@ fn expected(name: &str) -> Tensors {
 fn same(found: &Tensors, expected: &Tensors, tolerance: f64) {
     assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
     for (name, tensor) in expected {
-        check::compare(name, &found[name], tensor, tolerance).unwrap();
+        testing::compare(name, &found[name], tensor, tolerance).unwrap();
     }
 }
 
@@ -68,7 +68,7 @@ fn a_wrapped_checkpoint() {
     assert_eq!(config.classes(), 100);
     let mut expected = expected("vgg.safetensors");
     let half = |tensors: &mut Tensors| tensors.remove("features.0.bias").unwrap();
-    check::compare("half", &half(&mut tensors), &half(&mut expected), 1e-3).unwrap();
+    testing::compare("half", &half(&mut tensors), &half(&mut expected), 1e-3).unwrap();
     same(&tensors, &expected, 0.0);
     // What was written is a model: it can be imported again with its own configuration.
     let again = folder.path().join("again");

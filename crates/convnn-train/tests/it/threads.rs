@@ -1,7 +1,7 @@
 //! The same bits for any number of threads.
 
 use candle_core::{DType, Device, Tensor};
-use convnn_core::{Pass, Streams, backward, nn, streams};
+use convnn_core::{Pass, Streams, backward, nn, random::streams};
 use convnn_train::config::RunConfig;
 use convnn_train::optimizer::Optimizer;
 use convnn_train::session::Session;

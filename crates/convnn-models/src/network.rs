@@ -1,0 +1,40 @@
+//! What an architecture offers: its configuration, and the network built from it.
+
+use crate::Result;
+use candle_core::Tensor;
+use candle_nn::VarBuilder;
+use convnn_core::Pass;
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// The table `[model]` of an architecture. It also has the fields `classes` and `image`.
+pub(crate) trait Architecture {
+    /// The table `[layer]`.
+    type Layer;
+
+    /// The name in prose.
+    const TITLE: &'static str;
+
+    /// Builds the network, checking the configuration.
+    fn build(&self, layer: &Self::Layer, vb: VarBuilder) -> Result<Arc<dyn Network>>;
+
+    /// Floating-point operations for one image; see [`ModelConfig::flops`].
+    fn flops(&self, layer: &Self::Layer) -> Result<u64>;
+
+    /// Constants that the network computes itself but PyTorch stores with the parameters, under the names it uses.
+    fn buffers(&self) -> Result<Vec<(&'static str, Tensor)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A network from images to logits.
+///
+/// `Any` is a supertrait, so a network can be cast back to its type: `(network as &dyn Any).downcast_ref::<Vgg>()`.
+pub trait Network: Any + Debug + Send + Sync {
+    /// Maps images (B, 3, H, W) to logits (B, classes).
+    fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor>;
+
+    /// The network with a ConvNN layer in place of each layer that has an equal one.
+    fn to_conv_nn(&self) -> convnn_core::Result<Arc<dyn Network>>;
+}
