@@ -64,9 +64,10 @@ impl Optimizer {
     /// # Errors
     /// [`convnn_core::Error::OptimizerState`] if a tensor is missing, belongs to no parameter or has another shape.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, steps: u64) -> Result<()> {
-        Ok(match self {
+        match self {
             Self::AdamW(adamw) => adamw.load_state(state, steps)?,
             Self::Sgd(sgd) => sgd.load_state(state)?,
-        })
+        }
+        Ok(())
     }
 }

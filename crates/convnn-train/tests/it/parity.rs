@@ -228,7 +228,9 @@ fn wrong_options() {
         .clone()
         .with_config(|config| drop(config.insert("topk".to_owned(), 3.into())))
         .refused(&["option `topk` is 3"]);
-    mixer.with_config(|config| drop(config.insert("neighbors".to_owned(), 1000.into()))).refused(&["1000 neighbors"]);
+    mixer
+        .with_config(|config| drop(config.insert("neighbors".to_owned(), 1000.into())))
+        .refused(&["`neighbors` is 1000"]);
     let training = Copy::of("convnn-models", "vit_conv_nn_training");
     training.clone().with_config(|config| drop(config.remove("lr"))).refused(&["option `lr` is missing"]);
     let sgd = training.with_config(|config| drop(config.insert("optimizer".to_owned(), "sgd".into())));
@@ -241,7 +243,7 @@ fn samples_of_candidates() {
     copy.clone().without("candidates").refused(&["tensor `candidates` is missing; expected a list of token indices"]);
     let sample = |values: &[i64]| copy.clone().with("candidates", Tensor::new(values, &Device::Cpu).unwrap());
     sample(&[1, -2]).refused(&["tensor `candidates` holds -2"]);
-    sample(&[50, 51, 52]).refused(&["9 neighbors are asked for, but there are only 3 candidates"]);
+    sample(&[50, 51, 52]).refused(&["`neighbors` is 9, but there are only 4 candidates"]);
     let mut far: Vec<i64> = (0..20).collect();
     far[7] = 110;
     sample(&far).refused(&["`candidates` is a sample with token 110; expected numbers of the 110 tokens"]);

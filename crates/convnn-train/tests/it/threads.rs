@@ -49,7 +49,7 @@ fn presets() -> impl Iterator<Item = &'static str> {
 
 /// The SHA-256 of the loss, the parameters and the optimizer after the first training step of `preset`.
 fn step(preset: &str) -> String {
-    const BATCH: usize = 8;
+    const BATCH: usize = 4;
     let config = RunConfig::from_preset(preset).unwrap();
     let session = Session::new(&config.model, 1).unwrap();
     let mut optimizer = Optimizer::new(&config, session.parameters.trainable()).unwrap();
