@@ -4,7 +4,7 @@
 //! trained. Here every parameter draws from a stream named by its path, parameters are visited in the order of their
 //! names, and running statistics are kept apart.
 
-use crate::{Streams, streams};
+use super::streams::{self, Streams};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::init::{Init, NormalOrUniform};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};

@@ -24,7 +24,8 @@ pub use case::{Case, files};
 pub use layers::{LAYERS, layer};
 pub use run::{Forward, Subject};
 
-use crate::{Parameters, Streams, streams, testing};
+use crate::random::streams;
+use crate::{Parameters, Streams, testing};
 use candle_core::{DType, Tensor};
 use run::Run;
 use std::collections::BTreeMap;
