@@ -50,7 +50,11 @@ def stable(scores, k):
     return scores.sort(dim=2, descending=True, stable=True).indices[..., :k]
 
 
-MODES = {"f32 topk": (torch.float32, topk), "f32 stable": (torch.float32, stable), "f64 stable": (torch.float64, stable)}
+MODES = {
+    "f32 topk": (torch.float32, topk),
+    "f32 stable": (torch.float32, stable),
+    "f64 stable": (torch.float64, stable),
+}
 
 
 def branching(w, name, x, index, pad):
@@ -112,7 +116,8 @@ def first_layer(images, pad, k):
         print(f"first layer, {one} against {other}: {share[0]:.2%} of the neighbors differ, {share[1]:.2%} in color")
     for dtype, counts in ties.items():
         low, middle, high = torch.cat(counts).double().quantile(torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
-        print(f"tokens of an image with a tie between colors, {dtype}: {low:.0f} to {high:.0f}, median {middle:.0f} of 1024")
+        span = f"{low:.0f} to {high:.0f}, median {middle:.0f} of 1024"
+        print(f"tokens of an image with a tie between colors, {dtype}: {span}")
     return chosen
 
 
