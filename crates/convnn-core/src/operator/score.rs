@@ -248,6 +248,25 @@ mod tests {
         }
     }
 
+    /// Norms whose third power under- or overflows in f32.
+    #[test]
+    fn cosine_gradients_of_extreme_norms() {
+        let neighbors = neighbors(1, 2, 2, 2);
+        for scale in [2e-12, 5e-12, 1.0, 1e10, 1e15] {
+            let gradients = |dtype: DType| {
+                let scaled = |seed| (variable((1, 2, 3), DType::F64, seed).as_tensor() * scale).unwrap();
+                let [q, p] =
+                    [1, 2].map(|seed| candle_core::Var::from_tensor(&scaled(seed).to_dtype(dtype).unwrap()).unwrap());
+                let y = score(&q, &p, &neighbors, Score::new(Similarity::Cosine)).unwrap();
+                let grads = y.narrow(2, 0, 1).unwrap().sum_all().unwrap().backward().unwrap();
+                [q, p].map(|var| (grads.get(var.as_tensor()).unwrap().to_dtype(DType::F64).unwrap() * scale).unwrap())
+            };
+            for (found, expected) in gradients(DType::F32).iter().zip(&gradients(DType::F64)) {
+                testing::compare(&format!("norms of {scale:e}"), found, expected, 1e-4).unwrap();
+            }
+        }
+    }
+
     /// A token that meets itself has distance 0, where the root and the absolute value have no derivative.
     #[test]
     fn the_distance_of_a_token_to_itself_has_gradient_zero() {

@@ -68,18 +68,18 @@ impl<T: Float> Best<T> {
 }
 
 kernel! {
-    /// Takes the scores (N, `count`) of the candidates from `first` on, for the queries from `query` on.
+    /// Takes the scores of `count` candidates from `first` on, rows `stride` apart, for the queries from `query` on.
     ///
     /// `sample` holds the pool rows of these candidates if they are not `first`, `first` + 1, ….
     pub(super) fn update<const FMA: bool, T; M: Metric>(
-        scores: &[T], count: usize, first: usize,
+        scores: &[T], stride: usize, count: usize, first: usize,
         sample: Option<&[u32]>, own: Option<&[u32]>, query: usize, best: &mut Best<T>,
     ) {
-        for (i, scores) in scores.chunks_exact(count).enumerate() {
+        for (i, scores) in scores.chunks_exact(stride).enumerate() {
             let query = query + i;
             let own = own.map_or(NONE, |own| own[query]);
             let mut last = best.scores[(query + 1) * best.k - 1];
-            let (chunks, rest) = scores.as_chunks::<CHUNK>();
+            let (chunks, rest) = scores[..count].as_chunks::<CHUNK>();
             // A sample may hold a token more than once, and is small.
             if sample.is_none() && chunks.len() > 1 {
                 let mut lanes = [T::NEG_INFINITY; CHUNK];

@@ -434,6 +434,49 @@ mod tests {
         }
     }
 
+    /// Squared distances must not cancel where the mean is large against the spread.
+    #[test]
+    fn distances_far_from_zero() {
+        let (n, d, k) = (48, 16, 8);
+        for ratio in [100.0, 300.0, 1_000.0, 3_000.0, 10_000.0] {
+            let x = (variable((4, n, d), DType::F64, 11).as_tensor() + ratio).unwrap().to_dtype(DType::F32).unwrap();
+            let selection = Selection { similarity: Similarity::Euclidean, neighbors: k, ..Default::default() };
+            let found = rows(&select(&x, &x, &selection).unwrap());
+            // The same numbers, compared in f64.
+            let x = x.to_dtype(DType::F64).unwrap();
+            let expected = rows(&select_reference(&x, &x, &selection).unwrap());
+            let pairs = found.chunks(k).zip(expected.chunks(k));
+            let right: usize = pairs.map(|(a, b)| a.iter().filter(|row| b.contains(row)).count()).sum();
+            assert!(right as f64 >= 0.999 * found.len() as f64, "μ/σ = {ratio}: {right} of {}", found.len());
+        }
+    }
+
+    /// 41 · (1/41) is 0.99999994 in f32: a reciprocal would put token 1 before token 0 and break the tie of 1 and 2.
+    #[test]
+    fn equal_directions_tie() {
+        let x = Tensor::new(&[[[41f32], [1.0], [1.0]]], &Device::Cpu).unwrap();
+        let selection = Selection { neighbors: 2, own: Some(vec![0, 1, 2]), ..Default::default() };
+        assert_eq!(rows(&select(&x, &x, &selection).unwrap()), [0, 1, 1, 0, 2, 0]);
+    }
+
+    /// The last block of candidates would have as few as 1 to 4 rows, which `gemm` sums in another order.
+    #[test]
+    fn equal_tokens_tie_across_blocks() {
+        for n in 1025..=1028 {
+            let mut values = variable((1, n, 64), DType::F32, 12).to_vec3::<f32>().unwrap();
+            values[0][n - 1] = values[0][0].clone();
+            let x = Tensor::new(values, &Device::Cpu).unwrap();
+            for similarity in [Similarity::Dot, Similarity::Cosine, Similarity::Euclidean] {
+                let selection = Selection { similarity, neighbors: n, ..Default::default() };
+                let found = rows(&select(&x, &x, &selection).unwrap());
+                for row in found.chunks(n) {
+                    let place = |token: usize| row.iter().position(|&row| row as usize == token).unwrap();
+                    assert_eq!(place(n - 1), place(0) + 1, "{similarity:?} N = {n}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn strided_inputs_and_threads_change_nothing() {
         let x = variable((3, 8, 200), DType::F32, 8).t().unwrap();

@@ -8,10 +8,11 @@ use crate::kernel::float::Float;
 use crate::kernel::matrix::{Matrix, product_into};
 use crate::kernel::simd::{kernel, sum_of};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Queries of a task.
 const QUERIES: usize = 64;
-/// Candidates of a block: with the queries of a task, 256 KiB of f32 scores, which stay in the second-level cache.
+/// Most candidates of a block: with the queries of a task, 256 KiB of f32 scores, which stay in the second-level cache.
 const CANDIDATES: usize = 1024;
 
 /// Selects for the queries (N, D) of one image from its pool (M, D) into `index` and `scores` (N, K).
@@ -24,13 +25,11 @@ pub(super) fn select_image<T: Float, M: Metric>(
     scores: &mut [T],
 ) {
     let k = selection.neighbors;
-    let same = std::ptr::eq(queries, pool) && !matches!(selection.candidates, CandidateRows::Sample(_));
     let candidates = Block::<T>::new::<M>(pool, d, &selection.candidates);
-    let unit = (M::UNIT_ROWS && !same).then(|| unit_rows(queries, d));
-    let compared = match &unit {
-        Some(unit) => unit,
-        None if M::UNIT_ROWS => &candidates.rows,
-        None => queries,
+    let same = std::ptr::eq(queries, pool) && candidates.sample.is_none();
+    let compared = match same {
+        true => Cow::Borrowed(&candidates.rows[..pool.len()]),
+        false => candidates.form.apply::<M>(queries, d),
     };
     let zeros = match &selection.candidates {
         CandidateRows::Padded(zeros) => &zeros[..],
@@ -40,9 +39,8 @@ pub(super) fn select_image<T: Float, M: Metric>(
     tasks.enumerate().for_each(|(task, (index, scores))| {
         let (first, count) = (task * QUERIES, index.len() / k);
         let own = selection.own.as_ref().map(|own| &own[first..][..count]);
-        let compared = &compared[first * d..][..count * d];
         let mut best = Best::new(count, k - usize::from(own.is_some()));
-        candidates.scan::<M>(compared, own, &mut best);
+        let zero_scores = candidates.scan::<M>(&compared[first * d..][..count * d], own, &mut best);
         for (row, (mut index, mut scores)) in index.chunks_mut(k).zip(scores.chunks_mut(k)).enumerate() {
             let own = own.map(|own| own[row]);
             if let Some(own) = own {
@@ -51,22 +49,41 @@ pub(super) fn select_image<T: Float, M: Metric>(
                 scores[0] = own_score::<T, M>(query, &pool[own as usize * d..][..d]);
                 (index, scores) = (&mut index[1..], &mut scores[1..]);
             }
-            let zero = candidates.zero_score::<M>(&compared[row * d..][..d]);
             let best = best.of_query(row, own, candidates.pool_rows());
-            merge(best, zero, zeros, candidates.pool, index, scores);
+            merge(best, zero_scores.get(row).copied(), zeros, candidates.pool, index, scores);
         }
     });
 }
 
+/// How the rows of an image are compared: as they are, scaled to length 1, or as distances from an origin.
+struct Form<T> {
+    /// Near the middle of the rows. ‖x‖² + ‖y‖² − 2x·y would cancel if rows were far from 0 and near each other.
+    origin: Option<Vec<T>>,
+}
+
+impl<T: Float> Form<T> {
+    fn apply<'a, M: Metric>(&self, rows: &'a [T], d: usize) -> Cow<'a, [T]> {
+        match &self.origin {
+            Some(origin) => Cow::Owned(from_origin(rows, origin)),
+            None if M::UNIT_ROWS => Cow::Owned(unit_rows(rows, d)),
+            None => Cow::Borrowed(rows),
+        }
+    }
+}
+
 /// The candidates of one image, ready to be scored.
 struct Block<T> {
+    form: Form<T>,
     /// Rows of the pool; as a row number, the zero token.
     pool: usize,
     /// Pool row of each candidate, if candidates are a sample.
     sample: Option<Vec<u32>>,
+    /// Candidates without the zero token.
     count: usize,
+    /// 1 if a row of zeros follows the candidates, so that zero tokens of the padding are scored exactly as others.
+    zero_rows: usize,
     d: usize,
-    /// (M, D), unit rows for the cosine.
+    /// (M, D)
     rows: Vec<T>,
     /// (D, M), if scores are summed term by term.
     columns: Option<Vec<T>>,
@@ -76,63 +93,78 @@ struct Block<T> {
 
 impl<T: Float> Block<T> {
     fn new<M: Metric>(pool: &[T], d: usize, candidates: &CandidateRows) -> Self {
-        let tokens = pool.len() / d.max(1);
+        let tokens = pool.len() / d;
         let sample = match candidates {
             CandidateRows::Sample(rows) => Some(distinct(rows, tokens)),
             CandidateRows::All | CandidateRows::Padded(_) => None,
         };
-        let gathered: Vec<T> = match &sample {
+        let zero_rows = usize::from(matches!(candidates, CandidateRows::Padded(zeros) if !zeros.is_empty()));
+        let zero = vec![T::ZERO; d];
+        let mut gathered: Vec<T> = match &sample {
             None => pool.to_vec(),
             Some(rows) => {
-                let zero = vec![T::ZERO; d];
                 let row = |&p: &u32| if p as usize == tokens { &zero[..] } else { &pool[p as usize * d..][..d] };
                 rows.iter().flat_map(row).copied().collect()
             }
         };
-        let rows = if M::UNIT_ROWS { unit_rows(&gathered, d) } else { gathered };
-        let count = rows.len() / d.max(1);
+        let count = gathered.len() / d;
+        gathered.extend(zero.iter().cycle().take(zero_rows * d));
         let by_terms = d <= M::WIDEST_TERMS;
+        let form = Form { origin: (M::SQUARES && !by_terms).then(|| mean_row(pool, d)) };
+        let rows = form.apply::<M>(&gathered, d).into_owned();
+        let all = count + zero_rows;
         let columns = by_terms.then(|| {
             let mut columns = vec![T::ZERO; rows.len()];
-            for (i, row) in rows.chunks_exact(d.max(1)).enumerate() {
-                row.iter().enumerate().for_each(|(c, &v)| columns[c * count + i] = v);
+            for (i, row) in rows.chunks_exact(d).enumerate() {
+                row.iter().enumerate().for_each(|(c, &v)| columns[c * all + i] = v);
             }
             columns
         });
         let squares = if !by_terms && M::SQUARES { squares(&rows, d) } else { Vec::new() };
-        Self { pool: tokens, sample, count, d, rows, columns, squares }
+        Self { form, pool: tokens, sample, count, zero_rows, d, rows, columns, squares }
     }
 
     /// Pool row of each candidate, then every row of the pool.
     fn pool_rows(&self) -> impl Iterator<Item = u32> {
-        (0..self.count).map(|i| self.sample.as_ref().map_or(i as u32, |sample| sample[i])).chain(0..self.pool as u32)
+        let sample = (0..self.count).map(|i| self.sample.as_ref().map_or(i as u32, |sample| sample[i]));
+        sample.chain(0..self.pool as u32)
     }
 
-    /// Scores all candidates for the queries (N, D).
-    fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
+    /// Scores all candidates for the queries (N, D). Returns the score of the zero token for each, if there is one.
+    fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) -> Vec<T> {
         if best.k() == 0 {
-            return;
+            return Vec::new();
         }
         // Scores that are summed term by term are compared while they are in the first-level cache.
         let step = if self.columns.is_some() { 4 } else { QUERIES };
+        // Blocks of one size: in a very narrow one `gemm` would sum in another order, and equal candidates would not tie.
+        let width = self.count.div_ceil(self.count.div_ceil(CANDIDATES).max(1)).max(1);
         let query_squares = if self.squares.is_empty() { Vec::new() } else { squares(queries, self.d) };
-        let mut scores = vec![T::ZERO; step * CANDIDATES.min(self.count)];
-        for first in (0..self.count).step_by(CANDIDATES) {
-            let count = CANDIDATES.min(self.count - first);
+        let mut scores = vec![T::ZERO; step * (width + self.zero_rows)];
+        let mut zero_scores = vec![T::NEG_INFINITY; self.zero_rows * queries.len() / self.d];
+        for first in (0..self.count).step_by(width) {
+            let count = width.min(self.count - first);
+            let scored = if first + count == self.count { count + self.zero_rows } else { count };
             for (i, queries) in queries.chunks(step * self.d).enumerate() {
-                let scores = &mut scores[..queries.len() / self.d * count];
+                let scores = &mut scores[..queries.len() / self.d * scored];
                 match &self.columns {
                     Some(columns) => match self.d {
-                        2 => score_columns::<T, 2, M>(queries, columns, 2, first, count, scores),
-                        3 => score_columns::<T, 3, M>(queries, columns, 3, first, count, scores),
-                        d => score_columns::<T, 0, M>(queries, columns, d, first, count, scores),
+                        2 => score_columns::<T, 2, M>(queries, columns, 2, first, scored, scores),
+                        3 => score_columns::<T, 3, M>(queries, columns, 3, first, scored, scores),
+                        d => score_columns::<T, 0, M>(queries, columns, d, first, scored, scores),
                     },
-                    None => self.score_products::<M>(queries, query_squares.get(i * step..), first, count, scores),
+                    None => self.score_products::<M>(queries, query_squares.get(i * step..), first, scored, scores),
                 }
                 let sample = self.sample.as_ref().map(|sample| &sample[first..][..count]);
-                update::<T, M>(scores, count, first, sample, own, i * step, best);
+                update::<T, M>(scores, scored, count, first, sample, own, i * step, best);
+                if scored > count {
+                    for (zero, scores) in zero_scores[i * step..].iter_mut().zip(scores.chunks_exact(scored)) {
+                        *zero = M::clamp(scores[count]);
+                    }
+                }
             }
         }
+        zero_scores
     }
 
     /// Scores (N, `count`) of the candidates from `first` on, by a matrix product.
@@ -152,17 +184,6 @@ impl<T: Float> Block<T> {
         if let (true, Some(squares)) = (M::SQUARES, query_squares) {
             of_products::<T, M>(scores, squares, &self.squares[first..][..count]);
         }
-    }
-
-    /// The score of the zero token: exactly that of a row of zeros in the pool.
-    fn zero_score<M: Metric>(&self, query: &[T]) -> T {
-        if self.columns.is_some() {
-            return score_of_zeros::<T, M>(query);
-        }
-        // 0, or NaN.
-        let product = query.iter().fold(T::ZERO, |sum, &q| sum + q * T::ZERO);
-        let square = if M::SQUARES { squares(query, self.d)[0] } else { T::ZERO };
-        M::of_product(product, square, T::ZERO)
     }
 }
 
@@ -214,23 +235,38 @@ kernel! {
 }
 
 kernel! {
-    /// The score of a row of zeros, term by term.
-    fn score_of_zeros<const FMA: bool, T; M: Metric>(query: &[T]) -> T {
-        query.iter().fold(T::ZERO, #[inline(always)] |score, &q| M::term::<FMA, T>(score, q, T::ZERO))
-    }
-}
-
-kernel! {
-    /// Rows scaled to length 1, lengths no smaller than 1e-12.
+    /// Rows divided by their length, lengths no smaller than 1e-12.
     fn unit_rows<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
         let smallest = T::narrow(1e-12);
         let mut unit = rows.to_vec();
-        for row in unit.chunks_exact_mut(d.max(1)) {
+        for row in unit.chunks_exact_mut(d) {
             let norm = sum_of([row], #[inline(always)] |[v]| v * v).sqrt();
-            let scale = T::ONE / if norm > smallest { norm } else { smallest };
-            row.iter_mut().for_each(|v| *v *= scale);
+            let norm = if norm < smallest { smallest } else { norm };
+            // Not by the reciprocal, which would round twice and break ties.
+            row.iter_mut().for_each(|v| *v /= norm);
         }
         unit
+    }
+}
+
+/// The mean of the rows that hold no NaN and no infinity.
+fn mean_row<T: Float>(rows: &[T], d: usize) -> Vec<T> {
+    let (mut sums, mut count) = (vec![0.0; d], 0.0);
+    for row in rows.chunks_exact(d).filter(|row| row.iter().all(|v| v.widen().is_finite())) {
+        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.widen());
+        count += 1.0;
+    }
+    sums.into_iter().map(|sum: f64| T::narrow(sum / f64::max(count, 1.0))).collect()
+}
+
+kernel! {
+    /// row − origin for each row.
+    fn from_origin<const FMA: bool, T>(rows: &[T], origin: &[T]) -> Vec<T> {
+        let mut moved = rows.to_vec();
+        for row in moved.chunks_exact_mut(origin.len()) {
+            row.iter_mut().zip(origin).for_each(|(v, &o)| *v -= o);
+        }
+        moved
     }
 }
 
@@ -244,14 +280,14 @@ kernel! {
 /// Merges the best rows of the pool with zero tokens of one score: higher first, among equals the earlier place.
 fn merge<T: Float>(
     (best_scores, rows): (&[T], &[u32]),
-    zero: T,
+    zero: Option<T>,
     zeros: &[u32],
     zero_row: usize,
     index: &mut [u32],
     scores: &mut [T],
 ) {
     // A NaN is farther than everything, like the rows that fill up.
-    let zero = if zero >= T::NEG_INFINITY { zero } else { T::NEG_INFINITY };
+    let zero = zero.filter(|&zero| zero >= T::NEG_INFINITY).unwrap_or(T::NEG_INFINITY);
     let (mut i, mut z) = (0, 0);
     for (index, score) in index.iter_mut().zip(scores) {
         let pool_first = z == zeros.len()

@@ -29,7 +29,8 @@ impl Metric for Cosine {
 
     #[inline(always)]
     fn clamp<T: Float>(score: T) -> T {
-        if score > T::ONE { T::ONE } else { score }
+        let score = if score > T::ONE { T::ONE } else { score };
+        if score < -T::ONE { -T::ONE } else { score }
     }
 
     /// Compares q·a/‖a‖ with q·b/‖b‖ by their squares, which are ratios of whole numbers.
@@ -83,7 +84,7 @@ impl Pair for Cosine {
         );
         let smallest = T::narrow(SMALLEST_NORM);
         let own = |norm: T, other: T| {
-            if norm > smallest { product / (norm * norm * norm * other) } else { T::ZERO }
+            if norm > smallest { (product / (norm * other)) / (norm * norm) } else { T::ZERO }
         };
         let of_other = g * (T::ONE / (norm_x * norm_y));
         let (of_x, of_y) = (g * own(norm_x, norm_y), g * own(norm_y, norm_x));
