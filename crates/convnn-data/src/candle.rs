@@ -1,1 +1,29 @@
+//! Conversion to the type of candle-datasets.
 
+use candle_core::{DType, Device, Tensor};
+use candle_datasets::vision;
+
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::name::Labels;
+use crate::split::Split;
+
+impl Dataset {
+    /// Converts to the type of candle-datasets: images (n, 3, 32, 32) f32 in [0, 1], fine labels (n) u8.
+    ///
+    /// Needs the feature `candle-datasets`.
+    pub fn to_candle(&self) -> Result<vision::Dataset> {
+        Ok(vision::Dataset {
+            train_images: self.train.image_tensor()?,
+            train_labels: labels(&self.train)?,
+            test_images: self.test.image_tensor()?,
+            test_labels: labels(&self.test)?,
+            labels: self.name.classes(),
+        })
+    }
+}
+
+fn labels(split: &Split) -> Result<Tensor> {
+    let labels = split.labels(Labels::Fine).unwrap_or_default();
+    Ok(Tensor::from_slice(labels, split.len(), &Device::Cpu)?.to_dtype(DType::U8)?)
+}
