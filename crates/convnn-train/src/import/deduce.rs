@@ -100,6 +100,7 @@ impl Shapes<'_> {
         told.push(Setting::new("layer.kernel", kernel));
         told.push(Setting::new("layer.heads", dim / head));
         told.push(Setting::new("layer.positions", channels > head));
+        told.push(Setting::new("layer.bias", self.size(&path("W_q.bias"), 0).is_some()));
         Some(told)
     }
 

@@ -136,9 +136,8 @@ pub(super) fn as_published(layer: &str) -> Option<Setting> {
 pub fn not_in_shapes(config: &ModelConfig) -> Vec<Setting> {
     let kind = config.layer_kind();
     let in_shapes = |key: &str| match key {
-        "kind" | "kernel" | "kernel_size" | "branch_ratio" | "values" | "positions" | "shuffle" | "shuffle_scale" => {
-            true
-        }
+        "kind" | "kernel" | "kernel_size" | "branch_ratio" | "values" | "positions" | "bias" => true,
+        "shuffle" | "shuffle_scale" => true,
         "neighbors" => kind != "kvt_attention",
         "heads" => kind == "conv_nn_attention",
         // Only training drops.

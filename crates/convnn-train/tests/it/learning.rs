@@ -56,7 +56,7 @@ fn compact(architecture: &str) -> Vec<&'static str> {
 fn every_compact_vgg_overfits_64_images() {
     assert!(compact("vgg11").len() >= 3);
     for preset in compact("vgg11") {
-        overfits(preset, 48, &[]);
+        overfits(preset, 96, &[]);
     }
 }
 

@@ -49,15 +49,19 @@ pub(super) fn select_image<T: Float, M: Metric>(
                 scores[0] = own_score::<T, M>(query, &pool[own as usize * d..][..d]);
                 (index, scores) = (&mut index[1..], &mut scores[1..]);
             }
+            let zero = match zero_scores.get(row) {
+                Some(&zero) => zero,
+                None => candidates.zero_score::<M>(&compared[(first + row) * d..][..d]),
+            };
             let best = best.of_query(row, own, candidates.pool_rows());
-            merge(best, zero_scores.get(row).copied(), zeros, candidates.pool, index, scores);
+            merge(best, zero, zeros, candidates.pool, index, scores);
         }
     });
 }
 
 /// How the rows of an image are compared: as they are, scaled to length 1, or as distances from an origin.
 struct Form<T> {
-    /// Near the middle of the rows. ‖x‖² + ‖y‖² − 2x·y would cancel if rows were far from 0 and near each other.
+    /// Among the rows, if they are far from 0 and near each other: ‖x‖² + ‖y‖² − 2x·y would cancel.
     origin: Option<Vec<T>>,
 }
 
@@ -80,7 +84,8 @@ struct Block<T> {
     sample: Option<Vec<u32>>,
     /// Candidates without the zero token.
     count: usize,
-    /// 1 if a row of zeros follows the candidates, so that zero tokens of the padding are scored exactly as others.
+    /// 1 if a row of zeros follows the candidates: with an origin the zero tokens of the padding must be scored in the
+    /// same product as the others to tie with rows of zeros.
     zero_rows: usize,
     d: usize,
     /// (M, D)
@@ -98,7 +103,10 @@ impl<T: Float> Block<T> {
             CandidateRows::Sample(rows) => Some(distinct(rows, tokens)),
             CandidateRows::All | CandidateRows::Padded(_) => None,
         };
-        let zero_rows = usize::from(matches!(candidates, CandidateRows::Padded(zeros) if !zeros.is_empty()));
+        let by_terms = d <= M::WIDEST_TERMS;
+        let form = Form { origin: if M::SQUARES && !by_terms { origin(pool, d) } else { None } };
+        let padded = matches!(candidates, CandidateRows::Padded(zeros) if !zeros.is_empty());
+        let zero_rows = usize::from(padded && form.origin.is_some());
         let zero = vec![T::ZERO; d];
         let mut gathered: Vec<T> = match &sample {
             None => pool.to_vec(),
@@ -109,8 +117,6 @@ impl<T: Float> Block<T> {
         };
         let count = gathered.len() / d;
         gathered.extend(zero.iter().cycle().take(zero_rows * d));
-        let by_terms = d <= M::WIDEST_TERMS;
-        let form = Form { origin: (M::SQUARES && !by_terms).then(|| mean_row(pool, d)) };
         let rows = form.apply::<M>(&gathered, d).into_owned();
         let all = count + zero_rows;
         let columns = by_terms.then(|| {
@@ -130,7 +136,18 @@ impl<T: Float> Block<T> {
         sample.chain(0..self.pool as u32)
     }
 
-    /// Scores all candidates for the queries (N, D). Returns the score of the zero token for each, if there is one.
+    /// The score of the zero token, exactly that of a row of zeros in the pool; only without an origin.
+    fn zero_score<M: Metric>(&self, query: &[T]) -> T {
+        if self.columns.is_some() {
+            return score_of_zeros::<T, M>(query);
+        }
+        // 0, or NaN.
+        let product = query.iter().fold(T::ZERO, |sum, &q| sum + q * T::ZERO);
+        let square = if M::SQUARES { squares(query, self.d)[0] } else { T::ZERO };
+        M::of_product(product, square, T::ZERO)
+    }
+
+    /// Scores all candidates for the queries (N, D). Returns the score of the row of zeros for each, if there is one.
     fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) -> Vec<T> {
         if best.k() == 0 {
             return Vec::new();
@@ -235,6 +252,13 @@ kernel! {
 }
 
 kernel! {
+    /// The score of a row of zeros, term by term.
+    fn score_of_zeros<const FMA: bool, T; M: Metric>(query: &[T]) -> T {
+        query.iter().fold(T::ZERO, #[inline(always)] |score, &q| M::term::<FMA, T>(score, q, T::ZERO))
+    }
+}
+
+kernel! {
     /// Rows divided by their length, lengths no smaller than 1e-12.
     fn unit_rows<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
         let smallest = T::narrow(1e-12);
@@ -249,14 +273,22 @@ kernel! {
     }
 }
 
-/// The mean of the rows that hold no NaN and no infinity.
-fn mean_row<T: Float>(rows: &[T], d: usize) -> Vec<T> {
-    let (mut sums, mut count) = (vec![0.0; d], 0.0);
-    for row in rows.chunks_exact(d).filter(|row| row.iter().all(|v| v.widen().is_finite())) {
-        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += v.widen());
+/// A row to measure distances from, if the rows are far from 0 and near each other. Differences from a row nearby are
+/// exact, so that ties stay ties; a mean would round.
+fn origin<T: Float>(rows: &[T], d: usize) -> Option<Vec<T>> {
+    let finite = || rows.chunks_exact(d).filter(|row| row.iter().all(|v| v.widen().is_finite()));
+    let (mut sums, mut energy, mut count) = (vec![0.0; d], 0.0, 0.0);
+    for row in finite() {
+        for (sum, v) in sums.iter_mut().zip(row) {
+            *sum += v.widen();
+            energy += v.widen() * v.widen();
+        }
         count += 1.0;
     }
-    sums.into_iter().map(|sum: f64| T::narrow(sum / f64::max(count, 1.0))).collect()
+    let mean_energy = sums.iter().map(|sum| sum * sum).sum::<f64>() / f64::max(count, 1.0);
+    // The spread is less than the distance of the mean from 0.
+    let far = mean_energy > 0.5 * energy;
+    far.then(|| finite().next().map(<[T]>::to_vec)).flatten()
 }
 
 kernel! {
@@ -280,14 +312,14 @@ kernel! {
 /// Merges the best rows of the pool with zero tokens of one score: higher first, among equals the earlier place.
 fn merge<T: Float>(
     (best_scores, rows): (&[T], &[u32]),
-    zero: Option<T>,
+    zero: T,
     zeros: &[u32],
     zero_row: usize,
     index: &mut [u32],
     scores: &mut [T],
 ) {
     // A NaN is farther than everything, like the rows that fill up.
-    let zero = zero.filter(|&zero| zero >= T::NEG_INFINITY).unwrap_or(T::NEG_INFINITY);
+    let zero = if zero >= T::NEG_INFINITY { zero } else { T::NEG_INFINITY };
     let (mut i, mut z) = (0, 0);
     for (index, score) in index.iter_mut().zip(scores) {
         let pool_first = z == zeros.len()

@@ -19,7 +19,10 @@ impl Metric for Chebyshev {
     #[inline(always)]
     fn term<const FMA: bool, T: Float>(score: T, query: T, candidate: T) -> T {
         let term = -distance(query, candidate);
-        if term < score { term } else { score }
+        // A NaN stays.
+        #[allow(clippy::eq_op)]
+        let is_nan = term != term;
+        if is_nan || term < score { term } else { score }
     }
 
     fn compare_places(query: &Position, a: &Position, b: &Position) -> Ordering {
@@ -28,7 +31,12 @@ impl Metric for Chebyshev {
     }
 
     fn all_pairs(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        Ok(differences(x, y)?.abs()?.max(D::Minus1)?.neg()?)
+        let distances = differences(x, y)?.abs()?;
+        let largest = distances.max(D::Minus1)?;
+        // Candle's max passes over a NaN.
+        let is_nan = distances.ne(&distances)?.max(D::Minus1)?;
+        let nan = largest.affine(0.0, f64::NAN)?;
+        Ok(is_nan.where_cond(&nan, &largest)?.neg()?)
     }
 }
 
