@@ -86,6 +86,16 @@ pub enum Error {
         /// The type and device asked for.
         expected: String,
     },
+    /// A parameter would have too many values.
+    #[error("parameter `{name}` would have shape {shape:?}; expected at most {most} values")]
+    ParameterSize {
+        /// Path of the parameter.
+        name: String,
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// The most values that a parameter may have.
+        most: usize,
+    },
     /// The saved state of an optimizer does not fit its parameters.
     #[error("optimizer state: {0}")]
     OptimizerState(String),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A data set, written `cifar10` or `cifar100` in configurations and on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DatasetName {

@@ -1,5 +1,6 @@
 //! Errors, and the checks that raise them.
 
+use crate::limits;
 use candle_nn::VarBuilder;
 use std::path::PathBuf;
 
@@ -103,8 +104,25 @@ pub(crate) fn ensure(holds: bool, key: &'static str, found: impl ToString, expec
     if holds { Ok(()) } else { Err(Error::Value { key, found: found.to_string(), expected: expected.to_owned() }) }
 }
 
-pub(crate) fn at_least_one(key: &'static str, n: usize) -> Result<()> {
-    ensure(n >= 1, key, n, "at least 1")
+/// Fails unless `n` is from `least` to `most`, with the bound that it misses.
+pub(crate) fn within(key: &'static str, n: usize, least: usize, most: usize) -> Result<()> {
+    ensure((least..=most).contains(&n), key, n, &bound(n, least, most))
+}
+
+/// The same for an option of a layer.
+pub(crate) fn within_option(
+    n: usize,
+    least: usize,
+    most: usize,
+    vb: &VarBuilder,
+    kind: &str,
+    option: &'static str,
+) -> convnn_core::Result<()> {
+    ensure_option((least..=most).contains(&n), vb, kind, option, n, bound(n, least, most))
+}
+
+fn bound(n: usize, least: usize, most: usize) -> String {
+    if n < least { format!("at least {least}") } else { format!("at most {most}") }
 }
 
 pub(crate) fn dropout(key: &'static str, p: f64) -> Result<()> {
@@ -112,7 +130,8 @@ pub(crate) fn dropout(key: &'static str, p: f64) -> Result<()> {
 }
 
 pub(crate) fn gain(key: &'static str, x: f64) -> Result<()> {
-    ensure(x > 0.0 && x.is_finite(), key, x, "a number above 0")
+    let expected = format!("a number above 0, at most {}", limits::GAIN);
+    ensure(x > 0.0 && x <= limits::GAIN, key, x, &expected)
 }
 
 /// The name of a layer in messages: its path, or its kind if it is the whole model.

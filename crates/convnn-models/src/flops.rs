@@ -1,6 +1,19 @@
 //! What the layers and architectures count their operations with; see [`ModelConfig::flops`](crate::ModelConfig::flops).
 
+/// A count beyond this stays there, so that sums of the counts of all layers do not overflow.
+const MOST: u64 = 1 << 48;
+
 /// `rows` rows times a matrix (inputs, outputs).
 pub(crate) const fn matmul(rows: usize, inputs: usize, outputs: usize) -> u64 {
-    2 * rows as u64 * inputs as u64 * outputs as u64
+    elements(&[2, rows, inputs, outputs])
+}
+
+/// The product of `sides`: one operation per element.
+pub(crate) const fn elements(sides: &[usize]) -> u64 {
+    let (mut product, mut i) = (1u64, 0);
+    while i < sides.len() {
+        product = product.saturating_mul(sides[i] as u64);
+        i += 1;
+    }
+    if product < MOST { product } else { MOST }
 }

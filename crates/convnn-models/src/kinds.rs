@@ -10,6 +10,7 @@ macro_rules! kinds {
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "kind")]
         #[non_exhaustive]
         pub enum $name {

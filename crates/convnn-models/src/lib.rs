@@ -7,6 +7,7 @@ mod flops;
 pub mod golden;
 mod kinds;
 pub mod layer;
+mod limits;
 pub mod mixer;
 pub mod model;
 mod network;

@@ -15,12 +15,13 @@
 //!
 //! Every key has a default, so a table lists only what it changes; a serialised configuration lists everything.
 
+use crate::error::ensure;
 use crate::layer::LayerConfig;
 use crate::mixer::MixerConfig;
 use crate::network::{Architecture, Network};
 use crate::vgg::VggConfig;
 use crate::vit::VitConfig;
-use crate::{Result, shapes};
+use crate::{Result, limits, shapes};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::{Error, Pass};
@@ -47,9 +48,10 @@ macro_rules! architectures {
 
         /// The table `[model]`, which tells what `[layer]` may be.
         #[derive(Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         #[serde(tag = "architecture")]
         enum ModelTable {
-            $(#[serde(rename = $name)] $variant($model),)+
+            $($(#[$doc])* #[serde(rename = $name)] $variant($model),)+
         }
 
         impl ModelConfig {
@@ -122,6 +124,12 @@ macro_rules! architectures {
                 }
             }
 
+            /// The schemas of the tables `[layer]`.
+            #[cfg(feature = "schema")]
+            fn layer_schemas(generator: &mut schemars::SchemaGenerator) -> Vec<schemars::Schema> {
+                vec![$(generator.subschema_for::<$layer>()),+]
+            }
+
             fn to_tables(&self) -> serde_json::Result<Tables> {
                 Ok(match self {
                     $(Self::$variant { model, layer } => Tables {
@@ -152,7 +160,11 @@ impl ModelConfig {
     ///
     /// This builds the model with parameters that take no memory.
     pub fn check(&self) -> Result<()> {
-        self.shapes().map(drop)
+        self.shapes()?;
+        let flops = self.flops()?;
+        let expected = format!("at most {} GFLOPs per image", limits::FLOPS / 1_000_000_000);
+        let found = format!("{}, which makes {} GFLOPs per image", self.image_size(), flops / 1_000_000_000);
+        ensure(flops <= limits::FLOPS, "model.image", found, &expected)
     }
 
     /// Name and shape of every parameter and running statistic, sorted by name.
@@ -176,6 +188,22 @@ impl ModelConfig {
     pub(crate) fn model_defaults(architecture: &str) -> serde_json::Result<serde_json::Value> {
         let table: ModelTable = serde_json::from_value(serde_json::json!({ "architecture": architecture }))?;
         serde_json::to_value(table)
+    }
+}
+
+/// The schema of the two tables `[model]` and `[layer]`, which are told apart by `architecture` and `kind`.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ModelConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ModelConfig".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let (model, layers) = (generator.subschema_for::<ModelTable>(), Self::layer_schemas(generator));
+        schemars::json_schema!({
+            "type": "object",
+            "properties": { "model": model, "layer": { "anyOf": layers } },
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::init::Init;
 use candle_nn::var_builder::SimpleBackend;
+use convnn_core::random::parameter_values;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,7 @@ struct Recorder(Arc<Mutex<Shapes>>);
 
 impl SimpleBackend for Recorder {
     fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
+        parameter_values(name, shape.dims())?;
         let mut shapes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shapes.insert(name.to_owned(), shape.dims().to_vec());
         Tensor::zeros(1, dtype, device)?.broadcast_as(shape)

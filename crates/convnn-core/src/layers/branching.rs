@@ -1,5 +1,6 @@
 //! `branching_2d` and `branching_2d_attention`: a share of the channels from ConvNN, the rest from a convolution.
 
+use super::limits::{self, within};
 use super::{
     ConvNn2d, ConvNn2dAttention, ConvNn2dAttentionConfig, ConvNn2dConfig, Input, ensure, layer_path, parameter, to_map,
     to_tokens,
@@ -13,11 +14,15 @@ use serde::{Deserialize, Serialize};
 
 /// Options of [`Branching`]: those of its ConvNN branch beside them, in one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(bound = "C: Default + Serialize + schemars::JsonSchema"))]
 #[serde(default, deny_unknown_fields, bound(deserialize = "C: Default + Deserialize<'de>"))]
 pub struct BranchingConfig<C> {
     /// Share of the output channels from the ConvNN branch, rounded down: 0 is the convolution alone, 1 ConvNN alone.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1.0)))]
     pub branch_ratio: f64,
     /// Side of the kernel of the convolution, κ.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::KERNEL_SIZE)))]
     pub kernel_size: usize,
     /// The options of the ConvNN branch. With a convolution beside it, its shuffle is `none` or `both`.
     #[serde(flatten)]
@@ -179,7 +184,7 @@ impl<B: Branch> Branching<B> {
         let path = layer_path(&vb, B::KIND);
         let (ratio, size) = (config.branch_ratio, config.kernel_size);
         ensure((0.0..=1.0).contains(&ratio), &path, "branch_ratio", ratio, "a number from 0 to 1")?;
-        ensure(size > 0, &path, "kernel_size", 0, "at least 1")?;
+        within(size, 1, limits::KERNEL_SIZE, &path, "kernel_size")?;
         let outputs = config.branch_channels(out_channels);
         let smallest = format!("0, or at least {} for {out_channels} channels", 1.0 / out_channels as f64);
         ensure(ratio == 0.0 || outputs > 0, &path, "branch_ratio", ratio, &smallest)?;

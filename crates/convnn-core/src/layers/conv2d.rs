@@ -1,9 +1,10 @@
 //! Two-dimensional convolution.
 
+use super::limits::{self, within};
 use super::{layer_path, parameter, to_map, to_tokens};
 use crate::error::ensure_shape;
 use crate::operator::convolution;
-use crate::{Error, Grid, Result};
+use crate::{Grid, Result};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 
@@ -83,11 +84,7 @@ impl Module for Conv2d {
 }
 
 pub(super) fn check_kernel_size(kernel_size: usize, layer: &str) -> Result<()> {
-    if kernel_size > 0 {
-        return Ok(());
-    }
-    let (found, expected) = ("0".into(), "at least 1".into());
-    Err(Error::Option { layer: layer.to_owned(), option: "kernel_size", found, expected })
+    within(kernel_size, 1, limits::KERNEL_SIZE, layer, "kernel_size")
 }
 
 #[cfg(test)]

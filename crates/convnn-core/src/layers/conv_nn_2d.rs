@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 /// Options of [`ConvNn2d`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNn2dConfig {
     /// Number of neighbors, K.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::NEIGHBORS)))]
     pub neighbors: usize,
     /// Zero tokens on every side, which are candidates too, p.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::PADDING)))]
     pub padding: usize,
     /// How close two tokens are.
     pub similarity: Similarity,
@@ -29,6 +32,7 @@ pub struct ConvNn2dConfig {
     /// Where pixels are exchanged for channels.
     pub shuffle: Shuffle,
     /// Side of the squares that become channels, s.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::SHUFFLE_SCALE)))]
     pub shuffle_scale: usize,
     /// Standard or depthwise; a depthwise kernel has as many channels out as in.
     pub kernel: Kernel,

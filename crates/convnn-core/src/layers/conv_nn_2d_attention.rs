@@ -1,7 +1,8 @@
 //! `conv_nn_2d_attention`: the 2-D layer with projections and softmax over the neighbors.
 
+use super::limits::{self, check_candidates, check_tokens, within};
 use super::shuffle::Shuffler;
-use super::{Input, ensure, layer_path, module, parameter, to_map, to_tokens};
+use super::{Input, layer_path, module, parameter, to_map, to_tokens};
 use crate::nn::linear;
 use crate::operator::canvas::Canvas;
 use crate::operator::search::{Pool, Search};
@@ -14,11 +15,14 @@ use serde::{Deserialize, Serialize};
 
 /// Options of [`ConvNn2dAttention`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNn2dAttentionConfig {
     /// Number of neighbors, K.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::NEIGHBORS)))]
     pub neighbors: usize,
     /// Zero tokens on every side, which are candidates too, p.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::PADDING)))]
     pub padding: usize,
     /// How close two projected tokens are.
     pub similarity: Similarity,
@@ -31,11 +35,13 @@ pub struct ConvNn2dAttentionConfig {
     /// Where pixels are exchanged for channels.
     pub shuffle: Shuffle,
     /// Side of the squares that become channels, s.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::SHUFFLE_SCALE)))]
     pub shuffle_scale: usize,
 }
 
 /// The one choice of `compare` in a layer with projections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CompareFeatures {
     /// Features; positions join through `values`.
@@ -94,11 +100,13 @@ impl ConvNn2dAttention {
     ) -> Result<Self> {
         let path = layer_path(&vb, "conv_nn_2d_attention");
         let k = config.neighbors;
-        ensure(k > 0, &path, "neighbors", 0, "at least 1")?;
+        within(k, 1, limits::NEIGHBORS, &path, "neighbors")?;
+        within(config.padding, 0, limits::PADDING, &path, "padding")?;
+        check_candidates(config.candidates, &path)?;
         // The similarities of features, so that the baseline without projections can be put beside this layer.
         config.similarity.ensure_compares(Compared::Features, &path)?;
         let shuffler = Shuffler::on_grid(config.shuffle, config.shuffle_scale, &path)?;
-        let (c, o) = shuffler.channels(in_channels, out_channels);
+        let (c, o) = shuffler.channels(in_channels, out_channels, &path)?;
         let c = if config.values == Values::FeaturesPosition { c + 2 } else { c };
         let matrix = |name: &str, outputs: usize, inputs: usize| -> Result<Tensor> {
             parameter(&vb.pp(name), (outputs, inputs, 1), "weight", inputs)
@@ -183,7 +191,9 @@ impl ConvNn2dAttention {
     /// # Errors
     /// [`crate::Error::NeighborsExceedCandidates`], [`crate::Error::Option`].
     pub fn check_grid(&self, grid: Grid) -> Result<()> {
-        let canvas = Canvas::grid(self.shuffler.inner(grid, &self.path)?, self.config.padding);
+        let inner = self.shuffler.inner(grid, &self.path)?;
+        let canvas = Canvas::grid(inner, self.config.padding);
+        check_tokens(canvas, self.shuffler.outer(inner), &self.path)?;
         self.search(canvas, &Pass::evaluation()).check(true)
     }
 

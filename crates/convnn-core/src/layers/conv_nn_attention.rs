@@ -1,5 +1,6 @@
 //! `conv_nn_attention`: the token mixer of the ViT, attention over the K best neighbors.
 
+use super::limits::{self, check_candidates, within};
 use super::{Input, ensure, layer_path, module, parameter};
 use crate::nn::{dropout, linear};
 use crate::operator::canvas::{Canvas, linspace};
@@ -13,11 +14,14 @@ use serde::{Deserialize, Serialize};
 
 /// Options of [`ConvNnAttention`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ConvNnAttentionConfig {
     /// Number of heads; they share one kernel.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::CHANNELS)))]
     pub heads: usize,
     /// Number of neighbors, K.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::NEIGHBORS)))]
     pub neighbors: usize,
     /// How close two tokens are.
     pub similarity: Similarity,
@@ -30,6 +34,7 @@ pub struct ConvNnAttentionConfig {
     /// Which tokens may be chosen.
     pub candidates: Candidates,
     /// Dropout on the aggregated output, before W_o.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
     /// Whether the four projections have biases; the published layer has none.
     pub bias: bool,
@@ -251,7 +256,8 @@ module!(ConvNnAttention);
 
 impl ConvNnAttentionConfig {
     fn check(&self, dim: usize, layer: &str) -> Result<()> {
-        ensure(self.neighbors > 0, layer, "neighbors", 0, "at least 1")?;
+        within(self.neighbors, 1, limits::NEIGHBORS, layer, "neighbors")?;
+        check_candidates(self.candidates, layer)?;
         let divides = self.heads > 0 && dim.is_multiple_of(self.heads);
         ensure(divides, layer, "heads", self.heads, &format!("a divisor of the width, {dim}"))?;
         let fits = !self.positions || self.kernel != Kernel::Depthwise;

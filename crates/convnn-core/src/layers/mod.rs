@@ -20,6 +20,7 @@ mod conv_nn_2d;
 mod conv_nn_2d_attention;
 mod conv_nn_attention;
 mod exact;
+pub mod limits;
 mod plain;
 mod shuffle;
 

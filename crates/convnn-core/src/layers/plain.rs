@@ -1,5 +1,6 @@
 //! What `conv_nn_1d` and `conv_nn_2d` share: select by features or positions, aggregate by a kernel, no projections.
 
+use super::limits::{self, check_candidates, check_tokens, within};
 use super::shuffle::Shuffler;
 use super::{ensure, parameter};
 use crate::operator::canvas::Canvas;
@@ -43,7 +44,7 @@ impl Options {
         outputs: usize,
         layer: &str,
     ) -> Result<(usize, usize, usize)> {
-        let (inputs, outputs) = shuffler.channels(inputs, outputs);
+        let (inputs, outputs) = shuffler.channels(inputs, outputs, layer)?;
         let inputs = match (self.kernel, self.values) {
             (Kernel::Standard, Values::FeaturesPosition) => inputs + if self.sequence { 1 } else { 2 },
             (Kernel::Standard, Values::Features) => inputs,
@@ -63,7 +64,9 @@ impl Options {
     }
 
     fn check(&self, layer: &str) -> Result<()> {
-        ensure(self.neighbors > 0, layer, "neighbors", 0, "at least 1")?;
+        within(self.neighbors, 1, limits::NEIGHBORS, layer, "neighbors")?;
+        within(self.padding, 0, limits::PADDING, layer, "padding")?;
+        check_candidates(self.candidates, layer)?;
         let compared = if self.compare == Compare::Position { Compared::Positions } else { Compared::Features };
         self.similarity.ensure_compares(compared, layer)?;
         if let Compare::Blend(share) = self.compare {
@@ -161,7 +164,9 @@ impl Plain {
 
     /// Fails unless every token of `grid` has K candidates.
     pub(super) fn check_grid(&self, grid: Grid) -> Result<()> {
-        let canvas = self.options.canvas(self.shuffler.inner(grid, &self.path)?);
+        let inner = self.shuffler.inner(grid, &self.path)?;
+        let canvas = self.options.canvas(inner);
+        check_tokens(canvas, self.shuffler.outer(inner), &self.path)?;
         self.search(canvas, &Pass::evaluation()).check(true)
     }
 

@@ -1,5 +1,6 @@
 //! Pixels to channels and back, on tokens.
 
+use super::limits::{self, within};
 use crate::{Grid, Result, Shuffle};
 use candle_core::Tensor;
 
@@ -13,7 +14,7 @@ pub(super) struct Shuffler {
 
 impl Shuffler {
     pub(super) fn on_grid(shuffle: Shuffle, scale: usize, layer: &str) -> Result<Self> {
-        super::ensure(scale > 0, layer, "shuffle_scale", scale, "at least 1")?;
+        within(scale, 1, limits::SHUFFLE_SCALE, layer, "shuffle_scale")?;
         Ok(Self { shuffle, block: (scale, scale) })
     }
 
@@ -22,10 +23,17 @@ impl Shuffler {
     }
 
     /// Channels that the kernel takes and gives, for a layer of `inputs` and `outputs` channels.
-    pub(super) const fn channels(self, inputs: usize, outputs: usize) -> (usize, usize) {
+    ///
+    /// # Errors
+    /// If one of them is above the limit.
+    pub(super) fn channels(self, inputs: usize, outputs: usize, layer: &str) -> Result<(usize, usize)> {
         let size = self.block.0 * self.block.1;
         let inputs = if self.shuffle.before() { inputs * size } else { inputs };
-        (inputs, if self.shuffle.after() { outputs * size } else { outputs })
+        let outputs = if self.shuffle.after() { outputs * size } else { outputs };
+        let expected = format!("a number that leaves at most {} channels", limits::CHANNELS);
+        let found = || format!("{}, which makes {} channels", self.block.1, inputs.max(outputs));
+        super::ensure(inputs.max(outputs) <= limits::CHANNELS, layer, "shuffle_scale", found(), &expected)?;
+        Ok((inputs, outputs))
     }
 
     /// The grid on which a layer works, for an input on `grid`.
@@ -38,6 +46,14 @@ impl Shuffler {
         let found = format!("{columns} for a map of {}x{}", grid.height, grid.width);
         super::ensure(divides, layer, "shuffle_scale", found, "a divisor of both sides")?;
         Ok(Grid::new(grid.height / rows, grid.width / columns))
+    }
+
+    /// The grid of the output, for a layer that works on `inner`.
+    pub(super) fn outer(self, inner: Grid) -> Grid {
+        if !self.shuffle.after() {
+            return inner;
+        }
+        Grid::new(inner.height * self.block.0, inner.width * self.block.1)
     }
 
     /// Pixel-unshuffle before the layer: (B, H·W, C) to (B, H·W/s², C·s²), channels in PyTorch's order (c, dy, dx).
@@ -59,7 +75,7 @@ impl Shuffler {
         }
         let (rows, columns) = self.block;
         let (b, _, c) = x.dims3()?;
-        let large = Grid::new(grid.height * rows, grid.width * columns);
+        let large = self.outer(grid);
         let c = c / (rows * columns);
         let x = x.reshape(&[b, grid.height, grid.width, c, rows, columns][..])?.permute([0, 1, 4, 2, 5, 3])?;
         Ok((x.reshape((b, large.tokens(), c))?, large))

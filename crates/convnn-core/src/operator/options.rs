@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the similarity is taken of, in the layers without projections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Compare {
@@ -13,11 +14,12 @@ pub enum Compare {
     /// Their positions; the K neighbors are then sorted by token index before aggregation.
     Position,
     /// [λ·features/σ ; (1−λ)·position], the walk from position (λ = 0) to features (λ = 1).
-    Blend(f64),
+    Blend(#[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1.0)))] f64),
 }
 
 /// What is aggregated, in the layers without projections and the 2-D attention layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Values {
@@ -30,6 +32,7 @@ pub enum Values {
 
 /// Which tokens may be chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Candidates {
@@ -39,20 +42,24 @@ pub enum Candidates {
     /// `n` of those, drawn without replacement once a forward pass.
     Random {
         /// Number of candidates.
+        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::TOKENS)))]
         n: usize,
     },
     /// A regular n×n lattice over the unpadded map (n positions on a sequence).
     Spatial {
         /// Candidates along each axis.
+        #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::SIDE)))]
         n: usize,
         /// Rows and columns left out at the border.
         #[serde(default)]
+        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::SIDE)))]
         margin: usize,
     },
 }
 
 /// What the K selected scores become before they weigh the neighbors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Modulation {
@@ -67,6 +74,7 @@ pub enum Modulation {
 
 /// The kernel that aggregates the K neighbors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kernel {
@@ -81,6 +89,7 @@ pub enum Kernel {
 
 /// Where pixels are exchanged for channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Shuffle {

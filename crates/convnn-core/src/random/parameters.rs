@@ -67,6 +67,22 @@ impl Parameters {
     }
 }
 
+/// The most values that one parameter may have: 16 GiB in f32.
+const MOST_VALUES: usize = 1 << 32;
+
+/// Number of values of a parameter.
+///
+/// # Errors
+/// [`Error::ParameterSize`](crate::Error::ParameterSize) for more than 2³².
+pub fn parameter_values(name: &str, shape: &[usize]) -> crate::Result<usize> {
+    let values = shape.iter().try_fold(1usize, |values, &side| values.checked_mul(side));
+    values.filter(|&values| values <= MOST_VALUES).ok_or_else(|| crate::Error::ParameterSize {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        most: MOST_VALUES,
+    })
+}
+
 /// Whether the parameter `name` is a running statistic of batch normalisation: saved, but not trained.
 pub fn is_running_statistic(name: &str) -> bool {
     matches!(name.rsplit('.').next(), Some("running_mean" | "running_var"))
@@ -101,6 +117,7 @@ impl SimpleBackend for Parameters {
             }
             return Ok(var.as_tensor().clone());
         }
+        parameter_values(name, shape.dims())?;
         let var = Var::from_tensor(&initial(&self.streams, shape, name, init)?.to_device(device)?.to_dtype(dtype)?)?;
         let tensor = var.as_tensor().clone();
         vars.insert(name.to_owned(), var);

@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 /// Options of `conv2d`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Conv2dConfig {
     /// κ
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::KERNEL_SIZE)))]
     pub kernel_size: usize,
 }
 

@@ -2,7 +2,7 @@
 
 use super::conv_nn_2d::{Map, shuffled};
 use super::{Layer2d, Layer2dConfig, Slot};
-use crate::flops::matmul;
+use crate::flops::{elements, matmul};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::{ConvNn2dAttention, ConvNn2dAttentionConfig, Grid, Neighbors, Pass, Result, Values};
@@ -20,7 +20,7 @@ impl Layer2dConfig for ConvNn2dAttentionConfig {
         let (padded, candidates) = (map.padded, map.candidates(c.candidates));
         let width = if c.values == Values::FeaturesPosition { map.in_channels + 2 } else { map.in_channels };
         let projections = matmul(2 * padded + candidates, width, width);
-        let modulation = (padded * c.neighbors * width) as u64;
+        let modulation = elements(&[padded, c.neighbors, width]);
         let aggregation = matmul(map.tokens, c.neighbors, width);
         let after =
             matmul(map.tokens, width, map.out_channels) + matmul(map.tokens, map.out_channels, map.out_channels);

@@ -3,10 +3,11 @@
 
 use super::multi_head_conv1d::MultiHeadConv1d;
 use super::{MultiHeadAttention, MultiHeadAttentionConfig, Slot, TokenMixer, TokenMixerConfig};
-use crate::error::ensure_option;
+use crate::error::{ensure_option, within_option};
 use crate::flops::matmul;
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
+use convnn_core::layers::limits;
 use convnn_core::nn::Linear;
 use convnn_core::{ConvNnAttention, ConvNnAttentionConfig, Pass, Result};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ const KIND: &str = "branching_tokens";
 
 /// What processes the features that ConvNN attention does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OtherBranch {
@@ -28,13 +30,16 @@ pub enum OtherBranch {
 
 /// Options of `branching_tokens`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct BranchingTokensConfig {
     /// Share of the features that go through ConvNN attention, rounded down: 0 is the other branch alone, 1 ConvNN alone.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0.0, max = 1.0)))]
     pub branch_ratio: f64,
     /// What the other features go through.
     pub other: OtherBranch,
     /// κ of the convolution, if `other` is one.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::KERNEL_SIZE)))]
     pub kernel_size: usize,
     /// Options of the ConvNN branch. `heads` and `dropout` are those of the other branch too.
     #[serde(flatten)]
@@ -100,7 +105,7 @@ impl BranchingTokens {
     pub fn new(dim: usize, config: &BranchingTokensConfig, vb: VarBuilder) -> Result<Self> {
         let (ratio, kernel_size, c) = (config.branch_ratio, config.kernel_size, &config.branch);
         ensure_option((0.0..=1.0).contains(&ratio), &vb, KIND, "branch_ratio", ratio, "a number from 0 to 1")?;
-        ensure_option(kernel_size > 0, &vb, KIND, "kernel_size", kernel_size, "at least 1")?;
+        within_option(kernel_size, 1, limits::KERNEL_SIZE, &vb, KIND, "kernel_size")?;
         let (first, rest) = config.split(dim);
         let expected = || format!("0, or at least {}: the width is {dim}", 1.0 / dim as f64);
         ensure_option(ratio == 0.0 || first > 0, &vb, KIND, "branch_ratio", ratio, expected())?;

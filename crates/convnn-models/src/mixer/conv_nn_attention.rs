@@ -1,7 +1,7 @@
 //! `conv_nn_attention`: [`ConvNnAttention`] in a network.
 
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::flops::matmul;
+use crate::flops::{elements, matmul};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::{Candidates, ConvNnAttention, ConvNnAttentionConfig, Kernel, Modulation, Neighbors, Pass, Result};
@@ -25,7 +25,7 @@ impl TokenMixerConfig for ConvNnAttentionConfig {
         let projections = 3 * matmul(tokens, dim, dim) + matmul(candidates, dim, dim);
         let (head, rows) = (dim / c.heads, tokens * c.heads);
         let width = if c.positions { head + 1 } else { head };
-        let modulation = if c.modulation == Modulation::None { 0 } else { (rows * c.neighbors * width) as u64 };
+        let modulation = if c.modulation == Modulation::None { 0 } else { elements(&[rows, c.neighbors, width]) };
         let aggregation = match c.kernel {
             Kernel::Standard => matmul(rows, c.neighbors * width, head),
             Kernel::DepthwiseSeparable => matmul(rows, c.neighbors, width) + matmul(rows, width, head),

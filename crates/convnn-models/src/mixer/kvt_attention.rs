@@ -2,9 +2,10 @@
 
 use super::heads::{attention_flops, check};
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::error::{ensure_option, layer_name};
+use crate::error::{layer_name, within_option};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
+use convnn_core::layers::limits;
 use convnn_core::nn::{Attention, Dropout, Linear, attention};
 use convnn_core::{ConvNnAttention, Error, Pass, Result};
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,17 @@ const KIND: &str = "kvt_attention";
 
 /// Options of `kvt_attention`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct KvtAttentionConfig {
     /// Number of heads.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::CHANNELS)))]
     pub heads: usize,
     /// K, the number of scores kept per row.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::NEIGHBORS)))]
     pub neighbors: usize,
     /// Dropout on the attention weights.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
 }
 
@@ -39,7 +44,7 @@ impl TokenMixerConfig for KvtAttentionConfig {
 
     fn flops(&self, slot: &Slot) -> u64 {
         // One more operation per score, for the scale.
-        attention_flops(slot.dim, slot.tokens) + (self.heads * slot.tokens * slot.tokens) as u64
+        attention_flops(slot.dim, slot.tokens) + crate::flops::elements(&[self.heads, slot.tokens, slot.tokens])
     }
 }
 
@@ -61,7 +66,7 @@ impl KvtAttention {
     /// For tokens of width `dim`.
     pub fn new(dim: usize, config: &KvtAttentionConfig, vb: VarBuilder) -> Result<Self> {
         check(&vb, KIND, dim, config.heads, config.dropout)?;
-        ensure_option(config.neighbors > 0, &vb, KIND, "neighbors", config.neighbors, "at least 1")?;
+        within_option(config.neighbors, 1, limits::NEIGHBORS, &vb, KIND, "neighbors")?;
         Ok(Self {
             qkv: Linear::without_bias(dim, 3 * dim, vb.pp("qkv"))?,
             out: Linear::without_bias(dim, dim, vb.pp("proj"))?,

@@ -2,8 +2,8 @@
 
 use super::heads::{attend, join, mask, scores, split};
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::error::ensure_option;
-use crate::flops::matmul;
+use crate::error::{ensure_option, within_option};
+use crate::flops::{elements, matmul};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::Linear;
@@ -12,16 +12,24 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 const KIND: &str = "local_attention";
+/// The largest values of the options.
+const MOST_HEADS: usize = 1 << 10;
+const MOST_WINDOW: usize = 1 << 12;
+const MOST_WIDTH: usize = 1 << 12;
 
 /// Options of `local_attention`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalAttentionConfig {
     /// Number of heads.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MOST_HEADS)))]
     pub heads: usize,
     /// Tokens per window, and the farthest that a token attends.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MOST_WINDOW)))]
     pub window: usize,
     /// Width of one head; heads · dim_head may differ from the width of the model.
+    #[cfg_attr(feature = "schema", schemars(range(min = 2, max = MOST_WIDTH)))]
     pub dim_head: usize,
     /// Whether to compute what the published runs did instead of the standard definition: the rotary phase of a query
     /// is one window ahead, and the zero tokens that fill the last window are attended with score 0.
@@ -46,10 +54,10 @@ impl TokenMixerConfig for LocalAttentionConfig {
         let padded = tokens.div_ceil(self.window) * self.window;
         let seen = 3 * self.window;
         let projections = matmul(tokens, dim, 3 * inner) + matmul(tokens, inner, dim);
-        let scale = padded * inner;
+        let scale = elements(&[padded, inner]);
         // Two products, a sum and two scalings per rotated element, of the queries and of three windows of keys.
-        let rotation = 5 * (padded + 3 * padded) * inner;
-        projections + 2 * matmul(padded, inner, seen) + (scale + rotation) as u64
+        let rotation = elements(&[5, padded + 3 * padded, inner]);
+        projections + 2 * matmul(padded, inner, seen) + scale + rotation
     }
 }
 
@@ -68,8 +76,9 @@ impl LocalAttention {
     /// For tokens of width `dim`.
     pub fn new(dim: usize, config: &LocalAttentionConfig, vb: VarBuilder) -> Result<Self> {
         let LocalAttentionConfig { heads, window, dim_head, published } = *config;
-        ensure_option(heads > 0, &vb, KIND, "heads", heads, "at least 1")?;
-        ensure_option(window > 0, &vb, KIND, "window", window, "at least 1")?;
+        within_option(heads, 1, MOST_HEADS, &vb, KIND, "heads")?;
+        within_option(window, 1, MOST_WINDOW, &vb, KIND, "window")?;
+        within_option(dim_head, 2, MOST_WIDTH, &vb, KIND, "dim_head")?;
         let even = dim_head >= 2 && dim_head.is_multiple_of(2);
         let expected = "an even number of at least 2, for the rotary positions";
         ensure_option(even, &vb, KIND, "dim_head", dim_head, expected)?;

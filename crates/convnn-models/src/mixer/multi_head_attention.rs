@@ -11,11 +11,14 @@ use std::sync::Arc;
 
 /// Options of `multi_head_attention`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MultiHeadAttentionConfig {
     /// Number of heads.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::CHANNELS)))]
     pub heads: usize,
     /// Dropout on the attention weights.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
 }
 

@@ -1,18 +1,21 @@
 //! `pool_tokens`: average pooling, the baseline of PoolFormer (Yu et al., CVPR 2022).
 
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::error::ensure_option;
+use crate::error::{ensure_option, within_option};
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
+use convnn_core::layers::limits;
 use convnn_core::{Pass, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Options of `pool_tokens`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PoolTokensConfig {
     /// Number of tokens averaged: the token itself and as many on either side.
+    #[cfg_attr(feature = "schema", schemars(range(min = 3, max = convnn_core::layers::limits::TOKENS)))]
     pub window: usize,
 }
 
@@ -29,7 +32,7 @@ impl TokenMixerConfig for PoolTokensConfig {
 
     /// Counts one addition per token of the window, and the subtraction.
     fn flops(&self, slot: &Slot) -> u64 {
-        (slot.tokens * slot.dim * (self.window + 1)) as u64
+        crate::flops::elements(&[slot.tokens, slot.dim, self.window + 1])
     }
 }
 
@@ -45,8 +48,8 @@ impl PoolTokens {
     /// Takes nothing from `vb`, whose path names the layer in errors.
     pub fn new(config: &PoolTokensConfig, vb: &VarBuilder) -> Result<Self> {
         let window = config.window;
-        let odd = window >= 3 && !window.is_multiple_of(2);
-        ensure_option(odd, vb, "pool_tokens", "window", window, "an odd number of at least 3")?;
+        within_option(window, 3, limits::TOKENS, vb, "pool_tokens", "window")?;
+        ensure_option(!window.is_multiple_of(2), vb, "pool_tokens", "window", window, "an odd number")?;
         Ok(Self { window })
     }
 

@@ -2,9 +2,10 @@
 
 use super::heads::{attend, attention_flops, check, join, mask, scores, split};
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::error::ensure_option;
+use crate::error::within_option;
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
+use convnn_core::layers::limits;
 use convnn_core::nn::{Dropout, Linear};
 use convnn_core::{Pass, Result};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ const KIND: &str = "sparse_attention";
 
 /// Which tokens j a token i attends to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SparseMode {
@@ -28,15 +30,19 @@ pub enum SparseMode {
 
 /// Options of `sparse_attention`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SparseAttentionConfig {
     /// Number of heads.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::CHANNELS)))]
     pub heads: usize,
     /// The pattern.
     pub mode: SparseMode,
     /// Width of the band, or the stride.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::TOKENS)))]
     pub window: usize,
     /// Dropout on the attention weights.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
 }
 
@@ -53,7 +59,7 @@ impl TokenMixerConfig for SparseAttentionConfig {
 
     fn flops(&self, slot: &Slot) -> u64 {
         // Four more operations per score: the scale, and three of the mask.
-        attention_flops(slot.dim, slot.tokens) + 4 * (self.heads * slot.tokens * slot.tokens) as u64
+        attention_flops(slot.dim, slot.tokens) + crate::flops::elements(&[4, self.heads, slot.tokens, slot.tokens])
     }
 }
 
@@ -75,7 +81,7 @@ impl SparseAttention {
     /// For tokens of width `dim`.
     pub fn new(dim: usize, config: &SparseAttentionConfig, vb: VarBuilder) -> Result<Self> {
         check(&vb, KIND, dim, config.heads, config.dropout)?;
-        ensure_option(config.window > 0, &vb, KIND, "window", config.window, "at least 1")?;
+        within_option(config.window, 1, limits::TOKENS, &vb, KIND, "window")?;
         let linear = |name| Linear::without_bias(dim, dim, vb.pp(name));
         Ok(Self {
             query: linear("q_proj")?,

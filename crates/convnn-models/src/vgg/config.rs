@@ -1,27 +1,35 @@
 //! The table `[model]` of a VGG.
 
 use crate::Result;
-use crate::error::{at_least_one, dropout, ensure, gain};
+use crate::error::{dropout, ensure, gain, within};
+use crate::limits;
 use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The table `[model]` of a VGG. The default is VGG-11 for 32×32 images of 10 classes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct VggConfig {
     /// Layers and poolings in order, as in torchvision.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = limits::LAYERS)))]
     pub features: Vec<Feature>,
     /// What turns the last feature map into logits.
     pub head: VggHead,
     /// Width of the two hidden layers of the `mlp` head.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = limits::HIDDEN)))]
     pub hidden: usize,
     /// Number of classes.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = limits::CLASSES)))]
     pub classes: usize,
     /// Height and width of the images.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = limits::IMAGE)))]
     pub image: usize,
     /// Dropout after the first two linear layers of the `mlp` head.
+    #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
     /// Factor on the initial values of the last layer; with a small one, training starts at chance level.
+    #[cfg_attr(feature = "schema", schemars(extend("exclusiveMinimum" = 0.0, "maximum" = limits::GAIN)))]
     pub head_gain: f64,
 }
 
@@ -59,21 +67,41 @@ pub enum Feature {
 impl VggConfig {
     /// Checks the options of the model itself; those of its layers are checked when they are built.
     pub(super) fn check(&self) -> Result<()> {
-        at_least_one("model.classes", self.classes)?;
-        at_least_one("model.image", self.image)?;
+        within("model.classes", self.classes, 1, limits::CLASSES)?;
+        within("model.image", self.image, 1, limits::IMAGE)?;
         dropout("model.dropout", self.dropout)?;
         gain("model.head_gain", self.head_gain)?;
         if self.head == VggHead::Mlp {
-            at_least_one("model.hidden", self.hidden)?;
+            within("model.hidden", self.hidden, 1, limits::HIDDEN)?;
         }
+        within("model.features", self.features.len(), 1, limits::LAYERS)?;
         let mut widths = self.features.iter().filter_map(|feature| match feature {
             Feature::Layer(width) => Some(*width),
             Feature::Pool => None,
         });
         match widths.next() {
-            Some(first) => std::iter::once(first).chain(widths).try_for_each(|n| at_least_one("model.features", n)),
+            Some(first) => {
+                std::iter::once(first).chain(widths).try_for_each(|n| within("model.features", n, 1, limits::WIDTH))
+            }
             None => ensure(false, "model.features", "a list without layers", "at least one number of channels"),
         }
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Feature {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Feature".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A number of output channels, or \"M\" for 2×2 max-pooling.",
+            "oneOf": [
+                { "type": "integer", "minimum": 1, "maximum": limits::WIDTH },
+                { "type": "string", "const": "M" },
+            ],
+        })
     }
 }
 
@@ -119,6 +147,7 @@ impl<'de> Deserialize<'de> for Feature {
 
 /// What turns the last feature map of a VGG into logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum VggHead {

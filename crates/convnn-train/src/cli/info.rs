@@ -1,5 +1,6 @@
 //! `convnn info`.
 
+use super::keys;
 use super::output::print;
 use convnn_models::{ModelConfig, presets};
 use convnn_train::config::{Assignment, RunConfig, Sources};
@@ -18,13 +19,20 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// List the configuration keys that WORD is about, or all of them: type, range, default, symbol and meaning
+    #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["preset", "json"])]
+    keys: Option<String>,
+    /// The format of --keys
+    #[arg(long, value_enum, default_value_t, requires = "keys")]
+    format: keys::Format,
 }
 
 /// Prints the list, or the preset.
 pub fn run(args: &Args) -> Result<()> {
-    match &args.preset {
-        Some(name) => show(args, name),
-        None => list(args.json),
+    match (&args.keys, &args.preset) {
+        (Some(word), _) => keys::run(word, args.format),
+        (None, Some(name)) => show(args, name),
+        (None, None) => list(args.json),
     }
 }
 

@@ -7,6 +7,7 @@ mod bench;
 mod eval;
 mod import;
 mod info;
+mod keys;
 mod output;
 mod parity;
 mod train;

@@ -52,6 +52,9 @@ pub struct Args {
     /// --epochs than before extend it
     #[arg(long)]
     resume: bool,
+    /// Print the resolved configuration and stop; as a file for --config it reproduces the run
+    #[arg(long)]
+    print_config: bool,
     /// Number of threads; results do not depend on it [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -72,6 +75,9 @@ pub fn run(args: Args) -> Result<()> {
     output::start_log(&progress);
     set_threads(args.threads)?;
     let config = args.resolve()?;
+    if args.print_config {
+        return output::print(config.to_toml()?.trim_end());
+    }
     let path = match &args.out {
         Some(path) => path.clone(),
         None => free_folder(Path::new("runs"), &config.preset)?,

@@ -24,7 +24,7 @@ pub(super) fn to_table(config: &RunConfig) -> Result<Table> {
     Ok(table)
 }
 
-/// The configuration of a document; the error is the first line of Serde's.
+/// The configuration of a document of checked keys; the error is the first line of Serde's.
 pub(super) fn from_table(mut table: Table) -> std::result::Result<RunConfig, String> {
     let tables: Table =
         ["model", "layer"].iter().filter_map(|&name| Some((name.to_owned(), table.remove(name)?))).collect();

@@ -1,21 +1,29 @@
 //! The configuration of a run, which decides all its results: resolved from a preset, a file and overrides.
 
 mod document;
+mod file;
+pub mod keys;
 mod nearest;
 mod none_or;
+pub mod reference;
+pub mod schema;
 mod sources;
+mod value_type;
+mod words;
 
 pub use document::{Difference, first_difference};
 pub use sources::{Assignment, Sources};
+pub use value_type::{Bound, Choice, Field, Mismatch, Type};
 
 use crate::schedule::{LearningRate, Schedule};
 use crate::{Error, Result};
 use convnn_data::{Augmentation, DatasetName};
 use convnn_models::{Decay, ModelConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A resolved configuration, as in the `config.toml` of a run folder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
     /// The preset that it started from.
@@ -23,42 +31,54 @@ pub struct RunConfig {
     /// The data set.
     pub dataset: DatasetName,
     /// Where the images come from: `search`, `sample`, `hub`, or a folder.
+    #[schemars(length(min = 1))]
     pub data: String,
     /// Seed of every random stream.
+    #[schemars(range(min = 0, max = i64::MAX))]
     pub seed: u64,
     /// Passes over the training images.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub epochs: usize,
     /// Number of images per step.
+    #[schemars(range(min = 1, max = 65_536))]
     pub batch_size: usize,
     /// How training images are augmented.
     pub augmentation: Augmentation,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// The full learning rate.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e3))]
     pub learning_rate: f64,
     /// Weight decay: decoupled for AdamW, added to the gradient for SGD, as in PyTorch.
+    #[schemars(range(min = 0.0, max = 1e3))]
     pub weight_decay: f64,
     /// Momentum of SGD; AdamW ignores it.
+    #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub momentum: f64,
     /// The norm to which the whole gradient is clipped, or `none`.
     #[serde(with = "none_or")]
+    #[schemars(with = "f64", extend("exclusiveMinimum" = 0.0, "maximum" = 1e9, "x-none" = true))]
     pub clip_grad_norm: Option<f64>,
     /// How the learning rate changes after the warm-up.
     pub schedule: Schedule,
     /// Number of epochs over which the learning rate rises to its full value.
+    #[schemars(range(min = 0, max = MOST_EPOCHS))]
     pub warmup_epochs: usize,
     /// Number of epochs between the drops of the `step` schedule.
+    #[schemars(range(min = 1, max = MOST_EPOCHS))]
     pub step_epochs: usize,
     /// Factor of every drop of the `step` schedule.
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e3))]
     pub step_factor: f64,
     /// What happens if the first step leaves a parameter untrained.
     pub audit: AuditRule,
     /// The model and the layer that it is made of.
+    #[schemars(flatten)]
     pub model: ModelConfig,
 }
 
 /// The kind of the optimizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum OptimizerKind {
@@ -71,7 +91,7 @@ pub enum OptimizerKind {
 /// What happens if the first step leaves a trainable parameter without a gradient, or with one of zeros.
 ///
 /// Some options imply this: with modulation `none`, nothing trains the projections that choose neighbors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditRule {
@@ -80,6 +100,9 @@ pub enum AuditRule {
     /// A warning names them. A gradient that is not finite still stops the run.
     Report,
 }
+
+/// The largest number of epochs.
+const MOST_EPOCHS: usize = 1_000_000;
 
 impl RunConfig {
     /// The configuration of a preset, with the training options recommended for it.
@@ -129,29 +152,13 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Value`] for the first key with an unusable value, or the error of the model.
     pub fn validate(&self) -> Result<()> {
-        let at_least = |key: &str, value: usize, least: usize| match value >= least {
-            true => Ok(()),
-            false => Err(value_error(key, value, &format!("at least {least}"))),
-        };
-        let number = |key: &str, value: f64, holds: bool, expected: &str| match holds && value.is_finite() {
-            true => Ok(()),
-            false => Err(value_error(key, value, expected)),
-        };
-        at_least("epochs", self.epochs, 1)?;
-        at_least("batch_size", self.batch_size, 1)?;
-        at_least("step_epochs", self.step_epochs, 1)?;
         if i64::try_from(self.seed).is_err() {
             return Err(value_error("seed", self.seed, "at most 9223372036854775807, the largest integer in TOML"));
         }
-        if self.data.is_empty() {
-            return Err(value_error("data", "empty", "a folder, `sample`, `hub` or `search`"));
-        }
-        number("learning_rate", self.learning_rate, self.learning_rate > 0.0, "a number above 0")?;
-        number("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "a number from 0 up")?;
-        number("momentum", self.momentum, (0.0..1.0).contains(&self.momentum), "a number from 0 to below 1")?;
-        number("step_factor", self.step_factor, self.step_factor > 0.0, "a number above 0")?;
-        if let Some(norm) = self.clip_grad_norm {
-            number("clip_grad_norm", norm, norm > 0.0, "a number above 0, or `none`")?;
+        let table = document::to_table(self)?;
+        for key in &keys::keys().training {
+            let Some(value) = table.get(&key.name) else { continue };
+            key.of.check(value).map_err(|wrong| value_error(&key.name, wrong.found, &wrong.expected))?;
         }
         if self.warmup_epochs > self.epochs {
             let expected = format!("at most `epochs`, which is {}", self.epochs);

@@ -56,16 +56,16 @@ fn keys() {
         refuses_set(&[&format!("{key}=3")], &[&format!("--set {key}=3"), key, "nearest", &format!("`{known}`")]);
     };
     nearest("layer.neighbours", "layer.neighbors");
-    nearest("neighbors", "layer.neighbors");
-    nearest("batchsize", "batch_size");
-    refuses_set(&["layer.candidates.randm.n=3"], &["--set layer.candidates.randm.n=3", "`randm`", "`random`"]);
+    nearest("neighbours", "layer.neighbors");
+    nearest("batch_siz", "batch_size");
+    refuses_set(&["layer.candidates.randm.n=3"], &["--set layer.candidates.randm.n=3", "randm", "`random:N`"]);
     refuses_set(&["epochs"], &["--set epochs", "key=value"]);
     refuses_set(&["=3"], &["--set =3", "key=value"]);
 
     let file = "epochs = 1\n\n[layer]\n# how many\nneighbors = 9\nbranch_ration = 0.5\n";
     let attempt = Attempt::new(&[("my.toml", file)]);
     let arguments = ["--preset", "vgg11_compact", "--data", "sample", "--config", "my.toml"];
-    attempt.refuses(&arguments, &["my.toml:6", "`layer.branch_ration`", "`layer.branch_ratio`"]);
+    attempt.refuses(&arguments, &["my.toml:6:1: ", "`layer.branch_ration`", "`layer.branch_ratio`"]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn values() {
     refuses_set(&["epochs=ten"], &["--set epochs=ten", "`epochs`", "\"ten\""]);
     refuses_set(&["batch_size=-1"], &["--set batch_size=-1", "-1"]);
     refuses_set(&["batch_size=1.5"], &["1.5"]);
-    refuses_set(&["batch_size=0"], &["--set batch_size=0", "`batch_size` is 0", "at least 1"]);
+    refuses_set(&["batch_size=0"], &["--set batch_size=0", "`batch_size` is 0", "from 1 to 65536"]);
     refuses_set(&["layer.branch_ratio=1.5"], &["--set layer.branch_ratio=1.5", "1.5", "0 to 1"]);
     refuses_set(&["layer.branch_ratio=-0.1"], &["-0.1", "0 to 1"]);
     refuses_set(&["layer.branch_ratio=nan"], &["nan", "finite"]);
@@ -98,7 +98,7 @@ fn arguments() {
     attempt.refuses(&["--preset", "vgg11_compct"], &["--preset vgg11_compct", "vgg11_compact", "convnn info"]);
     attempt.refuses(&["--data", "sample"], &["--preset"]);
     attempt.refuses(&[&SAMPLE[..4], &["--epochs", "x"]].concat(), &["--epochs", "'x'"]);
-    attempt.refuses(&[&SAMPLE[..4], &["--epochs", "0"]].concat(), &["--epochs 0", "at least 1"]);
+    attempt.refuses(&[&SAMPLE[..4], &["--epochs", "0"]].concat(), &["--epochs 0", "from 1 to 1000000"]);
     attempt.refuses(&[&SAMPLE[..], &["--threads", "0"]].concat(), &["--threads", "0", "at least 1"]);
     attempt.refuses(&[&SAMPLE[..], &["--seed", "-1"]].concat(), &["-1"]);
     attempt.refuses(&[&SAMPLE[..], &["--dataset", "cifar"]].concat(), &["--dataset cifar", "cifar10"]);

@@ -12,5 +12,6 @@ mod import;
 mod interruption;
 mod learning;
 mod parity;
+mod reference;
 mod reproducibility;
 mod threads;

@@ -24,6 +24,7 @@ use std::cmp::Ordering;
 
 /// How close two tokens are; larger is closer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Similarity {
