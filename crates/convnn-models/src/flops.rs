@@ -1,4 +1,5 @@
-//! What the layers and architectures count their operations with; see [`ModelConfig::flops`](crate::ModelConfig::flops).
+//! What the layers and architectures count their operations and values with; see
+//! [`ModelConfig::flops`](crate::ModelConfig::flops) and [`ModelConfig::memory`](crate::ModelConfig::memory).
 
 /// A count beyond this stays there, so that sums of the counts of all layers do not overflow.
 const MOST: u64 = 1 << 48;
@@ -16,4 +17,9 @@ pub(crate) const fn elements(sides: &[usize]) -> u64 {
         i += 1;
     }
     if product < MOST { product } else { MOST }
+}
+
+/// `rows` rows of `width` values.
+pub(crate) const fn values(rows: usize, width: usize) -> u64 {
+    elements(&[rows, width])
 }

@@ -21,7 +21,7 @@ use crate::mixer::MixerConfig;
 use crate::network::{Architecture, Network};
 use crate::vgg::VggConfig;
 use crate::vit::VitConfig;
-use crate::{Result, limits, shapes};
+use crate::{LayerSummary, Memory, Result, limits, shapes};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::{Error, Pass};
@@ -106,8 +106,12 @@ macro_rules! architectures {
             ///
             /// Fails as [`Self::check`] does.
             pub fn flops(&self) -> Result<u64> {
+                Ok(self.rows()?.iter().map(|row| row.flops).sum())
+            }
+
+            fn rows(&self) -> Result<Vec<LayerSummary>> {
                 match self {
-                    $(Self::$variant { model, layer } => model.flops(layer),)+
+                    $(Self::$variant { model, layer } => model.layers(layer),)+
                 }
             }
 
@@ -178,8 +182,31 @@ impl ModelConfig {
     ///
     /// Fails as [`Self::check`] does.
     pub fn parameter_count(&self) -> Result<usize> {
-        let trained = self.shapes()?.into_iter().filter(|(name, _)| !convnn_core::is_running_statistic(name));
-        Ok(trained.map(|(_, shape)| shape.iter().product::<usize>()).sum())
+        Ok(trainable(&self.shapes()?).map(|(_, values)| values).sum())
+    }
+
+    /// The layers and what lies between them, from the images to the logits, with their costs.
+    ///
+    /// Operations and parameters add up to [`Self::flops`] and [`Self::parameter_count`]. Fails as [`Self::check`] does.
+    pub fn layers(&self) -> Result<Vec<LayerSummary>> {
+        let (mut rows, shapes) = (self.rows()?, self.shapes()?);
+        for (name, values) in trainable(&shapes) {
+            // The longest prefix: `features.1` is no part of `features.10`.
+            let holds = |row: &&mut LayerSummary| {
+                name.strip_prefix(row.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+            };
+            if let Some(row) = rows.iter_mut().filter(holds).max_by_key(|row| row.name.len()) {
+                row.parameters += values;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// What the memory of training depends on.
+    ///
+    /// Fails as [`Self::check`] does.
+    pub fn memory(&self) -> Result<Memory> {
+        Ok(Memory::new(&self.shapes()?, &self.rows()?, self.image_size()))
     }
 }
 
@@ -205,6 +232,12 @@ impl schemars::JsonSchema for ModelConfig {
             "properties": { "model": model, "layer": { "anyOf": layers } },
         })
     }
+}
+
+/// Name and number of values of each trainable parameter.
+fn trainable(shapes: &BTreeMap<String, Vec<usize>>) -> impl Iterator<Item = (&str, usize)> {
+    let trained = shapes.iter().filter(|(name, _)| !convnn_core::is_running_statistic(name));
+    trained.map(|(name, shape)| (name.as_str(), shape.iter().product()))
 }
 
 /// Both tables as they are written. Which layers `[layer]` may hold depends on `[model]`, so it is read second.

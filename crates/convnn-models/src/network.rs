@@ -1,6 +1,6 @@
 //! What an architecture offers: its configuration, and the network built from it.
 
-use crate::Result;
+use crate::{LayerSummary, Result};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::Pass;
@@ -19,8 +19,8 @@ pub(crate) trait Architecture {
     /// Builds the network, checking the configuration.
     fn build(&self, layer: &Self::Layer, vb: VarBuilder) -> Result<Arc<dyn Network>>;
 
-    /// Floating-point operations for one image; see [`ModelConfig::flops`].
-    fn flops(&self, layer: &Self::Layer) -> Result<u64>;
+    /// The rows of [`ModelConfig::layers`](crate::ModelConfig::layers), from the images to the logits.
+    fn layers(&self, layer: &Self::Layer) -> Result<Vec<LayerSummary>>;
 
     /// Constants that the network computes itself but PyTorch stores with the parameters, under the names it uses.
     fn buffers(&self) -> Result<Vec<(&'static str, Tensor)>> {

@@ -1,7 +1,8 @@
 //! `conv2d`: an ordinary convolution, the baseline.
 
 use super::{Layer2d, Layer2dConfig, Slot};
-use crate::flops::matmul;
+use crate::Choice;
+use crate::flops::{matmul, values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::layers::Conv2d;
@@ -32,6 +33,16 @@ impl Layer2dConfig for Conv2dConfig {
 
     fn flops(&self, slot: &Slot) -> u64 {
         matmul(slot.grid.tokens(), slot.in_channels * self.kernel_size.pow(2), slot.out_channels)
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        values(slot.grid.tokens(), slot.out_channels)
+    }
+
+    /// The window: a convolution takes all of its candidates.
+    fn choice(&self, _: &Slot) -> Option<Choice> {
+        let window = self.kernel_size * self.kernel_size;
+        Some(Choice { candidates: window, neighbors: window })
     }
 }
 

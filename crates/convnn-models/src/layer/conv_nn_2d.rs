@@ -1,7 +1,8 @@
 //! `conv_nn_2d`: [`ConvNn2d`] in a network.
 
 use super::{Layer2d, Layer2dConfig, Slot};
-use crate::flops::matmul;
+use crate::Choice;
+use crate::flops::{matmul, values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::{
@@ -31,6 +32,21 @@ impl Layer2dConfig for ConvNn2dConfig {
         // The published code also searches neighbors for the padding, whose rows it then drops.
         matmul(map.padded, compared, map.candidates(c.candidates)) + aggregation
     }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        let map = Map::new(slot, self.padding, self.shuffle, self.shuffle_scale);
+        let carried = match self.values {
+            Values::FeaturesPosition => map.padding(self.padding) + values(map.padded, map.in_channels + 2),
+            _ => 0,
+        };
+        let index = values(map.tokens, self.neighbors);
+        map.shuffles(self.shuffle) + carried + index + values(map.tokens, map.out_channels)
+    }
+
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        let map = Map::new(slot, self.padding, self.shuffle, self.shuffle_scale);
+        Some(Choice { candidates: map.candidates(self.candidates), neighbors: self.neighbors })
+    }
 }
 
 impl Layer2d for ConvNn2d {
@@ -49,6 +65,7 @@ impl Layer2d for ConvNn2d {
 
 /// What a ConvNN layer sees of its slot: the map after any pixel-unshuffle, with padding.
 pub(super) struct Map {
+    grid: Grid,
     pub(super) tokens: usize,
     pub(super) padded: usize,
     pub(super) in_channels: usize,
@@ -60,11 +77,26 @@ impl Map {
         let (down, up) = (if shuffle.before() { scale } else { 1 }, if shuffle.after() { scale } else { 1 });
         let grid = Grid::new(slot.grid.height / down, slot.grid.width / down);
         Self {
+            grid,
             tokens: grid.tokens(),
             padded: grid.padded(padding).tokens(),
             in_channels: slot.in_channels * down * down,
             out_channels: slot.out_channels * up * up,
         }
+    }
+
+    /// What padding keeps: the map with rows added, then with columns added.
+    pub(super) fn padding(&self, padding: usize) -> u64 {
+        match padding {
+            0 => 0,
+            _ => values(self.padded + self.grid.padded(padding).height * self.grid.width, self.in_channels),
+        }
+    }
+
+    /// What pixel shuffles keep: the map before, and the result.
+    pub(super) fn shuffles(&self, shuffle: Shuffle) -> u64 {
+        let before = if shuffle.before() { values(self.tokens, self.in_channels) } else { 0 };
+        before + if shuffle.after() { values(self.tokens, self.out_channels) } else { 0 }
     }
 
     /// M

@@ -2,7 +2,8 @@
 
 use super::conv_nn_2d::{Map, shuffled};
 use super::{Layer2d, Layer2dConfig, Slot};
-use crate::flops::{elements, matmul};
+use crate::Choice;
+use crate::flops::{elements, matmul, values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::{ConvNn2dAttention, ConvNn2dAttentionConfig, Grid, Neighbors, Pass, Result, Values};
@@ -25,6 +26,25 @@ impl Layer2dConfig for ConvNn2dAttentionConfig {
         let after =
             matmul(map.tokens, width, map.out_channels) + matmul(map.tokens, map.out_channels, map.out_channels);
         projections + matmul(padded, width, candidates) + modulation + aggregation + after
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        let map = Map::new(slot, self.padding, self.shuffle, self.shuffle_scale);
+        let positions = if self.values == Values::FeaturesPosition { 2 } else { 0 };
+        let width = map.in_channels + positions;
+        let with_positions = if positions > 0 { values(map.padded, width) } else { 0 };
+        let cropped = if self.padding > 0 { values(map.tokens, width) } else { 0 };
+        let projections = values(map.tokens + 2 * map.padded, width);
+        // Two indices, scores without and with that of the token itself, and their softmax.
+        let choice = values(map.tokens, 5 * self.neighbors);
+        let after = values(map.tokens, width) + values(map.tokens, 2 * map.out_channels);
+        let before = map.shuffles(self.shuffle) + map.padding(self.padding) + with_positions + cropped;
+        before + projections + choice + after
+    }
+
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        let map = Map::new(slot, self.padding, self.shuffle, self.shuffle_scale);
+        Some(Choice { candidates: map.candidates(self.candidates), neighbors: self.neighbors })
     }
 }
 

@@ -11,6 +11,7 @@ mod conv_nn_2d_attention;
 
 pub use conv2d::Conv2dConfig;
 
+use crate::Choice;
 use crate::kinds::kinds;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -83,4 +84,11 @@ pub trait Layer2dConfig {
     /// Floating-point operations of the layer in `slot` for one image, counted as in
     /// [`ModelConfig::flops`](crate::ModelConfig::flops).
     fn flops(&self, slot: &Slot) -> u64;
+
+    /// Values that the layer keeps of one image for the backward pass: its results and its choices, 4 bytes each.
+    fn kept(&self, slot: &Slot) -> u64;
+
+    /// Which candidates a token has in `slot`, and how many neighbors it keeps.
+    fn choice(&self, slot: &Slot) -> Option<Choice>;
 }
+

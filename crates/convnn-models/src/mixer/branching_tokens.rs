@@ -1,10 +1,12 @@
 //! `branching_tokens`: ConvNN attention on the first features, a convolution or attention on the rest, then a linear
 //! layer.
 
+use super::heads::attention_kept;
 use super::multi_head_conv1d::MultiHeadConv1d;
 use super::{MultiHeadAttention, MultiHeadAttentionConfig, Slot, TokenMixer, TokenMixerConfig};
+use crate::Choice;
 use crate::error::{ensure_option, within_option};
-use crate::flops::matmul;
+use crate::flops::{matmul, values};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::layers::limits;
@@ -86,6 +88,24 @@ impl TokenMixerConfig for BranchingTokensConfig {
             }
         };
         neighbors + other + matmul(slot.tokens, slot.dim, slot.dim)
+    }
+
+    /// The two parts of the features, what each branch keeps, the two side by side, and the linear layer.
+    fn kept(&self, slot: &Slot) -> u64 {
+        let (first, rest) = self.split(slot.dim);
+        let neighbors = if first == 0 { 0 } else { self.branch.kept(&Slot { dim: first, ..*slot }) };
+        let slot_of_rest = Slot { dim: rest, ..*slot };
+        let other = match self.other {
+            _ if rest == 0 => 0,
+            OtherBranch::Attention => attention_kept(&slot_of_rest),
+            OtherBranch::Conv1d => MultiHeadConv1d::kept(&slot_of_rest, self.branch.heads, self.kernel_size),
+        };
+        neighbors + other + values(slot.tokens, 3 * slot.dim)
+    }
+
+    /// That of the ConvNN branch, if there is one.
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        if self.split(slot.dim).0 == 0 { None } else { self.branch.choice(slot) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `conv_nn_attention`: [`ConvNnAttention`] in a network.
 
 use super::{Slot, TokenMixer, TokenMixerConfig};
-use crate::flops::{elements, matmul};
+use crate::Choice;
+use crate::flops::{elements, matmul, values};
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::{Candidates, ConvNnAttention, ConvNnAttentionConfig, Kernel, Modulation, Neighbors, Pass, Result};
@@ -16,11 +17,7 @@ impl TokenMixerConfig for ConvNnAttentionConfig {
 
     fn flops(&self, slot: &Slot) -> u64 {
         let (c, Slot { tokens, dim, .. }) = (self, *slot);
-        let candidates = match c.candidates {
-            Candidates::Random { n } => n.min(tokens),
-            Candidates::Spatial { n, .. } => n,
-            _ => tokens,
-        };
+        let candidates = candidates(c.candidates, tokens);
         // Only the candidates among the queries are projected.
         let projections = 3 * matmul(tokens, dim, dim) + matmul(candidates, dim, dim);
         let (head, rows) = (dim / c.heads, tokens * c.heads);
@@ -32,6 +29,33 @@ impl TokenMixerConfig for ConvNnAttentionConfig {
             _ => matmul(rows, c.neighbors, width),
         };
         projections + matmul(rows, width, candidates) + modulation + aggregation
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        let (c, Slot { tokens, dim, .. }) = (self, *slot);
+        let (rows, width) = (tokens * c.heads, dim / c.heads + usize::from(c.positions));
+        // Keys, queries and values: projected, split into heads, with positions.
+        let split = if c.heads > 1 { values(tokens, dim) } else { 0 };
+        let positions = if c.positions { values(rows, width) } else { 0 };
+        let projections = 3 * (values(tokens, dim) + split + positions);
+        let modulation = if c.modulation == Modulation::None { 0 } else { 2 };
+        let choice = values(rows, (1 + modulation) * c.neighbors);
+        let separable = if c.kernel == Kernel::DepthwiseSeparable { values(rows, width) } else { 0 };
+        let dropout = if c.dropout > 0.0 { values(tokens, dim) } else { 0 };
+        projections + choice + separable + dropout + split + values(tokens, 2 * dim)
+    }
+
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        Some(Choice { candidates: candidates(self.candidates, slot.tokens), neighbors: self.neighbors })
+    }
+}
+
+/// M
+fn candidates(candidates: Candidates, tokens: usize) -> usize {
+    match candidates {
+        Candidates::Random { n } => n.min(tokens),
+        Candidates::Spatial { n, .. } => n,
+        _ => tokens,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the attention mixers share: heads, scores, and the weighted sum.
 
+use super::Slot;
 use crate::error::ensure_option;
+use crate::flops::values;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::nn::{Dropout, softmax};
@@ -53,4 +55,9 @@ pub(super) fn mask(scores: &Tensor, allowed: impl Fn(usize, usize) -> bool) -> R
 /// Operations of the projections and products of full attention.
 pub(super) const fn attention_flops(dim: usize, tokens: usize) -> u64 {
     4 * crate::flops::matmul(tokens, dim, dim) + 2 * crate::flops::matmul(tokens, dim, tokens)
+}
+
+/// What full attention in one op keeps: queries, keys and values, the result, and its projection.
+pub(super) const fn attention_kept(slot: &Slot) -> u64 {
+    values(slot.tokens, 5 * slot.dim)
 }

@@ -1,7 +1,8 @@
 //! `kvt_attention`: attention restricted to the K largest scores of each row (KVT, Wang et al., ECCV 2022).
 
-use super::heads::{attention_flops, check};
+use super::heads::{attention_flops, attention_kept, check};
 use super::{Slot, TokenMixer, TokenMixerConfig};
+use crate::Choice;
 use crate::error::{layer_name, within_option};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
@@ -45,6 +46,14 @@ impl TokenMixerConfig for KvtAttentionConfig {
     fn flops(&self, slot: &Slot) -> u64 {
         // One more operation per score, for the scale.
         attention_flops(slot.dim, slot.tokens) + crate::flops::elements(&[self.heads, slot.tokens, slot.tokens])
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        attention_kept(slot)
+    }
+
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        Some(Choice { candidates: slot.tokens, neighbors: self.neighbors })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::heads::{attend, join, mask, scores, split};
 use super::{Slot, TokenMixer, TokenMixerConfig};
 use crate::error::{ensure_option, within_option};
-use crate::flops::{elements, matmul};
+use crate::flops::{elements, matmul, values};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::Linear;
@@ -58,6 +58,18 @@ impl TokenMixerConfig for LocalAttentionConfig {
         // Two products, a sum and two scalings per rotated element, of the queries and of three windows of keys.
         let rotation = elements(&[5, padded + 3 * padded, inner]);
         projections + 2 * matmul(padded, inner, seen) + scale + rotation
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        let Slot { tokens, dim, .. } = *slot;
+        let inner = self.heads * self.dim_head;
+        let padded = if self.published { tokens.next_multiple_of(self.window) } else { tokens };
+        let copies = if self.heads > 1 { 3 } else { 0 };
+        let split = values(tokens, (3 + copies) * inner) + values(padded - tokens, 2 * inner);
+        // Half a copy with its sign changed, the turned copy, two products and their sum; the queries are scaled.
+        let rotation = values(2 * (tokens + padded), 2 * inner) + values(tokens, inner);
+        let maps = values(tokens * self.heads, 3 * padded);
+        split + rotation + maps + values(tokens, inner + dim)
     }
 }
 

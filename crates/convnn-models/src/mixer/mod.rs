@@ -21,6 +21,7 @@ pub use multi_head_attention::{MultiHeadAttention, MultiHeadAttentionConfig};
 pub use pool_tokens::{PoolTokens, PoolTokensConfig};
 pub use sparse_attention::{SparseAttention, SparseAttentionConfig, SparseMode};
 
+use crate::Choice;
 use crate::kinds::kinds;
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
@@ -90,4 +91,13 @@ pub trait TokenMixerConfig {
     /// Floating-point operations of the mixer in `slot` for one image, counted as in
     /// [`ModelConfig::flops`](crate::ModelConfig::flops).
     fn flops(&self, slot: &Slot) -> u64;
+
+    /// Values that the mixer keeps of one image for the backward pass: its results and its choices, 4 bytes each.
+    fn kept(&self, slot: &Slot) -> u64;
+
+    /// Which candidates a token has in `slot`, and how many neighbors it keeps; `None` if that depends on the token.
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        let _ = slot;
+        None
+    }
 }

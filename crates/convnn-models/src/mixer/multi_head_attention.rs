@@ -1,7 +1,8 @@
 //! `multi_head_attention`: multi-head self-attention, the baseline.
 
-use super::heads::{attention_flops, check};
+use super::heads::{attention_flops, attention_kept, check};
 use super::{Slot, TokenMixer, TokenMixerConfig};
+use crate::Choice;
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::{Attention, Dropout, Linear, attention, linear};
@@ -35,6 +36,15 @@ impl TokenMixerConfig for MultiHeadAttentionConfig {
 
     fn flops(&self, slot: &Slot) -> u64 {
         attention_flops(slot.dim, slot.tokens)
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        attention_kept(slot)
+    }
+
+    /// Attention takes all tokens.
+    fn choice(&self, slot: &Slot) -> Option<Choice> {
+        Some(Choice { candidates: slot.tokens, neighbors: slot.tokens })
     }
 }
 

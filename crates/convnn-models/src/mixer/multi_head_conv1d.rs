@@ -2,7 +2,7 @@
 
 use super::heads::{check, join, split};
 use super::{Slot, TokenMixer};
-use crate::flops::matmul;
+use crate::flops::{matmul, values};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::{Linear, linear};
@@ -35,6 +35,12 @@ impl MultiHeadConv1d {
     pub(super) const fn flops(slot: &Slot, heads: usize, kernel_size: usize) -> u64 {
         let (dim, head) = (slot.dim, slot.dim / heads);
         2 * matmul(slot.tokens, dim, dim) + matmul(slot.tokens * heads, kernel_size * head, head)
+    }
+
+    /// Two linear layers, the padded sequence, its windows, the convolution, and copies for several heads.
+    pub(super) const fn kept(slot: &Slot, heads: usize, kernel_size: usize) -> u64 {
+        let copies = if heads > 1 { 2 } else { 0 };
+        values(slot.tokens, (3 + copies + kernel_size) * slot.dim) + values(slot.tokens + kernel_size - 1, slot.dim)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Slot, TokenMixer, TokenMixerConfig};
 use crate::error::{ensure_option, within_option};
+use crate::flops::values;
 use candle_core::{Device, Tensor};
 use candle_nn::VarBuilder;
 use convnn_core::layers::limits;
@@ -33,6 +34,11 @@ impl TokenMixerConfig for PoolTokensConfig {
     /// Counts one addition per token of the window, and the subtraction.
     fn flops(&self, slot: &Slot) -> u64 {
         crate::flops::elements(&[slot.tokens, slot.dim, self.window + 1])
+    }
+
+    /// The matrix is repeated for every image.
+    fn kept(&self, slot: &Slot) -> u64 {
+        values(slot.tokens, slot.tokens + slot.dim)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::heads::{attend, attention_flops, check, join, mask, scores, split};
 use super::{Slot, TokenMixer, TokenMixerConfig};
 use crate::error::within_option;
+use crate::flops::values;
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::layers::limits;
@@ -60,6 +61,14 @@ impl TokenMixerConfig for SparseAttentionConfig {
     fn flops(&self, slot: &Slot) -> u64 {
         // Four more operations per score: the scale, and three of the mask.
         attention_flops(slot.dim, slot.tokens) + crate::flops::elements(&[4, self.heads, slot.tokens, slot.tokens])
+    }
+
+    fn kept(&self, slot: &Slot) -> u64 {
+        let Slot { tokens, dim, .. } = *slot;
+        // Scores, masked, through the softmax and the dropout.
+        let maps = 2 + usize::from(self.mode != SparseMode::All) + usize::from(self.dropout > 0.0);
+        let copies = if self.heads > 1 { 4 } else { 0 };
+        values(tokens * self.heads, tokens * maps) + values(tokens, (6 + copies) * dim)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What turns the last feature map of a VGG into logits.
 
 use super::{VggConfig, VggHead};
+use crate::LayerSummary;
 use crate::flops::matmul;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder};
@@ -49,12 +50,25 @@ impl Head {
     }
 }
 
-/// Operations of the head; the repeated pool of a 1×1 map is counted, though [`Head::forward`] skips it.
-pub(super) const fn flops(config: &VggConfig, channels: usize) -> u64 {
-    let VggConfig { hidden, classes, .. } = *config;
+/// The rows of the head; the repeated pool of a 1×1 map is counted, though [`Head::forward`] skips it.
+pub(super) fn layers(config: &VggConfig, channels: usize, grid: Grid) -> Vec<LayerSummary> {
+    let VggConfig { hidden, classes, dropout, .. } = *config;
+    let linear = |name: &str, inputs: usize, outputs: usize, kept: usize| LayerSummary {
+        flops: matmul(1, inputs, outputs),
+        kept: kept as u64,
+        ..LayerSummary::new(name, "linear", &[outputs])
+    };
+    // The mean over the map, or its pooled copies; ReLU and dropout after each hidden layer.
+    let pooled = if grid.tokens() == 1 { 0 } else { 2 * channels * POOLED };
+    let mean = if grid.tokens() == 1 { 0 } else { channels };
+    let after = if dropout > 0.0 { 3 * hidden } else { 2 * hidden };
     match config.head {
-        VggHead::Mlp => matmul(1, channels * POOLED, hidden) + matmul(1, hidden, hidden) + matmul(1, hidden, classes),
-        VggHead::Linear => matmul(1, channels, classes),
+        VggHead::Mlp => vec![
+            linear("classifier.0", channels * POOLED, hidden, pooled + after),
+            linear("classifier.3", hidden, hidden, after),
+            linear("classifier.6", hidden, classes, classes),
+        ],
+        VggHead::Linear => vec![linear("classifier", channels, classes, mean + classes)],
     }
 }
 

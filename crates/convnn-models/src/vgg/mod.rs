@@ -8,9 +8,10 @@ mod head;
 
 pub use config::{Feature, VggConfig, VggHead};
 
+use crate::flops::values;
 use crate::layer::{Layer2d, LayerConfig, Slot};
 use crate::network::{Architecture, Network};
-use crate::{Error, shapes};
+use crate::{Error, LayerSummary, shapes};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::{Activation, BatchNorm, max_pool_2x2};
@@ -175,10 +176,49 @@ impl Architecture for VggConfig {
         Ok(Arc::new(Vgg::new(self, layer, vb)?))
     }
 
-    fn flops(&self, layer: &LayerConfig) -> crate::Result<u64> {
+    fn layers(&self, layer: &LayerConfig) -> crate::Result<Vec<LayerSummary>> {
         let (vgg, _) = shapes::record(|vb| Vgg::new(self, layer, vb))?;
-        let layers: u64 = vgg.layers().map(|(slot, _)| layer.options().flops(slot)).sum();
-        let channels = vgg.layers().last().map_or(0, |(slot, _)| slot.out_channels);
-        Ok(layers + head::flops(self, channels))
+        let options = layer.options();
+        let mut grid = Grid::new(self.image, self.image);
+        // The images, channels first and last.
+        let mut rows = vec![LayerSummary {
+            kept: 2 * values(grid.tokens(), 3),
+            ..LayerSummary::new("images", "images", &[3, grid.height, grid.width])
+        }];
+        let (mut module, mut channels) = (0, 3);
+        for stage in &vgg.stages {
+            let tokens = grid.tokens();
+            let row = |name: String, kind: &str, channels: usize, grid: Grid| {
+                LayerSummary::new(name, kind, &[channels, grid.height, grid.width])
+            };
+            match stage {
+                Stage::Layer { slot, layer: built, .. } => {
+                    grid = built.output_grid(grid);
+                    channels = slot.out_channels;
+                    rows.push(LayerSummary {
+                        tokens: Some(tokens),
+                        flops: options.flops(slot),
+                        choice: options.choice(slot),
+                        kept: options.kept(slot),
+                        ..row(format!("features.{module}"), layer.kind(), channels, grid)
+                    });
+                    rows.push(LayerSummary {
+                        kept: values(grid.tokens(), channels),
+                        ..row(format!("features.{}", module + 1), "batch norm, ReLU", channels, grid)
+                    });
+                    module += 3;
+                }
+                Stage::Pool => {
+                    grid = Grid::new(grid.height / 2, grid.width / 2);
+                    rows.push(LayerSummary {
+                        kept: values(grid.tokens(), channels),
+                        ..row(format!("features.{module}"), "max-pool 2×2", channels, grid)
+                    });
+                    module += 1;
+                }
+            }
+        }
+        rows.extend(head::layers(self, channels, grid));
+        Ok(rows)
     }
 }

@@ -8,7 +8,8 @@ mod embedding;
 
 pub use config::VitConfig;
 
-use crate::flops::matmul;
+use crate::LayerSummary;
+use crate::flops::{matmul, values};
 use crate::mixer::{MixerConfig, Slot, TokenMixer};
 use crate::network::{Architecture, Network};
 use block::Block;
@@ -162,14 +163,52 @@ impl Architecture for VitConfig {
         Ok(Arc::new(Vit::new(self, mixer, vb)?))
     }
 
-    fn flops(&self, mixer: &MixerConfig) -> crate::Result<u64> {
-        let (dim, tokens) = (self.dim, self.tokens());
-        let patches = matmul(tokens - 1, 3 * self.patch * self.patch, dim);
-        let positions = (tokens * dim) as u64;
-        let residuals = (2 * tokens * dim) as u64;
-        let mlp = matmul(tokens, dim, self.mlp) + matmul(tokens, self.mlp, dim);
-        let mixers: u64 = (0..self.layers).map(|index| mixer.options().flops(&Slot { index, tokens, dim })).sum();
-        Ok(patches + positions + mixers + self.layers as u64 * (mlp + residuals) + matmul(1, dim, self.classes))
+    fn layers(&self, mixer: &MixerConfig) -> crate::Result<Vec<LayerSummary>> {
+        self.check()?;
+        let (dim, tokens, pixels) = (self.dim, self.tokens(), 3 * self.image * self.image);
+        let wide = [tokens, dim];
+        let mut rows = vec![
+            LayerSummary {
+                flops: matmul(tokens - 1, 3 * self.patch * self.patch, dim),
+                // The images, their patches, and the projections before and after the norm.
+                kept: 2 * pixels as u64 + values(tokens - 1, 2 * dim),
+                ..LayerSummary::new("patch_embedding", "patches, norm", &[tokens - 1, dim])
+            },
+            LayerSummary {
+                flops: values(tokens, dim),
+                kept: values(tokens, 2 * dim),
+                ..LayerSummary::new("positional_encoding", "class token, positions", &wide)
+            },
+        ];
+        for index in 0..self.layers {
+            let slot = Slot { index, tokens, dim };
+            let block = format!("transformer_encoder.{index}");
+            // After the last mixer only the class token goes on.
+            let last = index + 1 == self.layers;
+            let transformed = if last { 1 } else { tokens };
+            let options = mixer.options();
+            rows.push(LayerSummary {
+                flops: options.flops(&slot),
+                tokens: Some(tokens),
+                choice: options.choice(&slot),
+                kept: options.kept(&slot),
+                ..LayerSummary::new(format!("{block}.attention"), mixer.kind(), &wide)
+            });
+            rows.push(LayerSummary {
+                flops: matmul(tokens, dim, self.mlp) + matmul(tokens, self.mlp, dim) + 2 * values(tokens, dim),
+                // Two norms, two residuals and the result; the hidden layer before and after GELU.
+                kept: values(tokens, 2 * dim)
+                    + values(transformed, (3 + usize::from(last)) * dim)
+                    + values(transformed, 2 * self.mlp),
+                ..LayerSummary::new(block, "norms, MLP", if last { &wide[1..] } else { &wide })
+            });
+        }
+        rows.push(LayerSummary {
+            flops: matmul(1, dim, self.classes),
+            kept: (dim + self.classes) as u64,
+            ..LayerSummary::new("classifier", "linear", &[self.classes])
+        });
+        Ok(rows)
     }
 
     fn buffers(&self) -> crate::Result<Vec<(&'static str, Tensor)>> {

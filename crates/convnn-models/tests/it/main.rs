@@ -5,6 +5,7 @@ mod config;
 mod costs;
 mod exact;
 mod gradients;
+mod memory;
 mod parity;
 mod pool_tokens;
 mod pooling;
