@@ -1,5 +1,6 @@
 //! Errors: what can stop a run, and what to do about it.
 
+use crate::exit::Exit;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,22 @@ pub enum Error {
         found: String,
         /// What is accepted.
         expected: String,
+    },
+    /// A run needs more memory than there is.
+    #[error(
+        "training at batch size {batch_size} needs about {needed} of memory, more than {from} leaves, {left}; {advice}"
+    )]
+    Memory {
+        /// Memory needed.
+        needed: String,
+        /// The batch size configured.
+        batch_size: usize,
+        /// Memory left.
+        left: String,
+        /// What limits it.
+        from: &'static str,
+        /// What to do.
+        advice: String,
     },
     /// Another process is using the run folder.
     #[error("the run folder {} is in use by process {process}; wait for it, or choose another --out", folder.display())]
@@ -158,21 +175,45 @@ impl Error {
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::NoSpace { action, path, source }
-            }
+            kind if is_full(kind) => Self::NoSpace { action, path, source },
             _ => Self::Io { action, path, source },
         }
     }
 
-    /// The exit code of a program that ends with this error: 2 for unusable input, 128 plus the number of the signal
-    /// that stopped it, else 1.
-    pub fn exit_code(&self) -> u8 {
+    /// How a program ends with this error.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Diverged { .. } | Self::Audit(_) | Self::Parity { .. } => 1,
-            Self::Stopped { signal, .. } => 128u8.saturating_add(u8::try_from(*signal).unwrap_or(0)),
-            Self::Core(convnn_core::Error::Candle(_)) => 1,
-            _ => 2,
+            Self::Diverged { .. } => Exit::Diverged,
+            Self::Audit(_) | Self::Parity { .. } | Self::Core(convnn_core::Error::Candle(_)) => Exit::Failure,
+            Self::Stopped { signal, .. } => Exit::Signal(*signal),
+            Self::NoSpace { .. } => Exit::NoSpace,
+            Self::Io { source, .. }
+            | Self::Models(convnn_models::Error::Io { source, .. })
+            | Self::Data(convnn_data::Error::Io { source, .. }) => exit_of(source),
+            _ => Exit::Input,
         }
     }
+
+    /// The code of [`Self::exit`].
+    pub fn exit_code(&self) -> u8 {
+        self.exit().code()
+    }
+}
+
+/// A path that cannot be used as it was given is unusable input; anything else is a failure of the device.
+fn exit_of(source: &io::Error) -> Exit {
+    use io::ErrorKind::{
+        AlreadyExists, InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+        ReadOnlyFilesystem,
+    };
+    match source.kind() {
+        NotFound | PermissionDenied | NotADirectory | IsADirectory | AlreadyExists | InvalidFilename | InvalidInput
+        | ReadOnlyFilesystem => Exit::Input,
+        kind if is_full(kind) => Exit::NoSpace,
+        _ => Exit::Files,
+    }
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }

@@ -28,6 +28,7 @@ impl Session {
     /// # Errors
     /// If the configuration is not that of a model.
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
+        config.check()?;
         let streams = Streams::new(seed);
         let parameters = Parameters::new(&streams, DType::F32, &Device::Cpu);
         let model = Model::new(config, parameters.builder())?;

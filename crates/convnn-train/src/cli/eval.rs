@@ -4,6 +4,7 @@ use super::output::{print, start_log};
 use super::set_threads;
 use convnn_data::{DatasetName, Search};
 use convnn_train::progress::Progress;
+use convnn_train::text::printable;
 use convnn_train::weights::Weights;
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
             "top-1 {top1:.2} %   top-5 {top5:.2} %   loss {loss:.4}   {} test images of {} in {seconds:.1} s\n{}",
             tally.images,
             dataset.title(),
-            weights.origin.display()
+            printable(&weights.origin.display().to_string())
         ),
     })
 }

@@ -64,17 +64,19 @@ pub fn run(args: &Args) -> Result<()> {
         1 => "; 1 buffer without weights left out".to_owned(),
         buffers => format!("; {buffers} buffers without weights left out"),
     };
-    output::print(&format!("{tensors} tensors of {title}, {classes} classes, into {out}{left_out}"))?;
+    output::print_line(&format!("{tensors} tensors of {title}, {classes} classes, into {out}{left_out}"))?;
     let list = |settings: &[Setting]| settings.iter().map(Setting::to_string).collect::<Vec<_>>().join(", ");
     if !from_arguments.is_empty() {
-        output::print(&format!("from the file's arguments: {}", list(&from_arguments)))?;
+        output::print_line(&format!("from the file's arguments: {}", list(&from_arguments)))?;
     }
     if !assumed.is_empty() {
-        output::print(&format!("assumed, since shapes cannot tell (change with --set): {}", list(&assumed)))?;
+        output::print_line(&format!("assumed, since shapes cannot tell (change with --set): {}", list(&assumed)))?;
     }
     match exchanged {
-        Some(reason) => output::print(&format!("W_q and W_k exchanged, as the authors' 2026 code needs: {reason}")),
-        None if differs_from_2025(&config) && !args.is_weights_folder() => output::print(
+        Some(reason) => {
+            output::print_line(&format!("W_q and W_k exchanged, as the authors' 2026 code needs: {reason}"))
+        }
+        None if differs_from_2025(&config) && !args.is_weights_folder() => output::print_line(
             "not as published if from the authors' 2025 code, which mixes tokens up with more than one head; for a \
              checkpoint of their 2026 code add --authors-2026",
         ),
@@ -197,7 +199,7 @@ impl Args {
     /// Lists every difference, and returns the error that sums them up.
     fn refuse(&self, finding: &str, mismatch: &Mismatch, hint: &str) -> Result<Error> {
         for line in mismatch.lines() {
-            output::print(&line)?;
+            output::print_line(&line)?;
         }
         Ok(self.wrong(format!("{finding}: {}{hint}", mismatch.summary())))
     }

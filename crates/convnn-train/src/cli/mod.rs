@@ -1,7 +1,8 @@
 //! The command line: one module per subcommand.
 //!
-//! Exit codes: 0 success, 1 failure, 2 unusable input, 128 plus the signal for a run that was stopped. Results go to
-//! standard output, progress and logs to standard error, and an error is one line.
+//! Results go to standard output, progress and logs to standard error, and an error is one line; a command to run may
+//! follow on lines of its own. Exit codes are in [`convnn_train::exit`]. Whatever comes from outside is printed without
+//! control characters.
 
 mod bench;
 mod eval;
@@ -13,13 +14,15 @@ mod parity;
 mod train;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
+use convnn_train::exit::{self, Exit};
+use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use std::ffi::OsString;
 use std::io::Write;
 
 /// Train and evaluate Convolutional Nearest Neighbors: convolution and attention as one operation
 #[derive(Debug, Parser)]
-#[command(name = "convnn", version, arg_required_else_help = true)]
+#[command(name = "convnn", version, arg_required_else_help = true, after_help = exit::text())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,19 +44,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let done = match cli.command {
+    let checked = check_threads_variable();
+    let done = checked.and_then(|()| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),
-    };
+    });
     match done {
         Ok(()) => 0,
         Err(error) if output::is_closed(&error) => 0,
         Err(error) => {
-            report(&error.to_string());
+            report(&lines(&error));
             error.exit_code()
         }
     }
@@ -66,34 +70,69 @@ fn usage(error: &clap::Error) -> u8 {
     if whole.contains(&error.kind()) {
         // If this fails, nobody is reading.
         let _ = error.print();
-        return u8::from(error.use_stderr()) * 2;
+        return if error.use_stderr() { Exit::Input } else { Exit::Success }.code();
     }
     let text = error.to_string();
     let lines = || text.lines().map(str::trim);
     let mut parts: Vec<_> = lines().take_while(|line| !line.is_empty()).collect();
     parts.extend(lines().filter(|line| line.starts_with("tip: ")));
-    report(&format!("{}; see `convnn --help`", parts.join(" ").trim_start_matches("error: ")));
-    2
+    report(&[format!("{}; see `convnn --help`", parts.join(" ").trim_start_matches("error: "))]);
+    Exit::Input.code()
 }
 
-/// Prints an error as one line; Candle's messages continue with a backtrace.
-fn report(message: &str) {
-    let line = message.lines().next().unwrap_or_default();
+/// Prints an error, with control characters escaped in every line.
+fn report(lines: &[String]) {
+    let lines: Vec<_> = lines.iter().map(|line| printable(line)).collect();
     // There is nobody to tell if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {line}");
+    let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
+}
+
+/// The lines of an error: one, and those with the command that downloads missing data.
+fn lines(error: &Error) -> Vec<String> {
+    let text = error.to_string();
+    match error {
+        // Candle's messages continue with a backtrace.
+        Error::Core(convnn_core::Error::Candle(_)) => vec![text.lines().next().unwrap_or_default().to_owned()],
+        Error::Data(_) => match text.rfind("\ndownload ").map(|start| (&text[..start], &text[start + 1..])) {
+            Some((what, rest)) => match rest.split_once('\n') {
+                Some((download, command)) => vec![what.to_owned(), download.to_owned(), command.to_owned()],
+                None => vec![what.to_owned(), rest.to_owned()],
+            },
+            None => vec![text],
+        },
+        _ => vec![text],
+    }
+}
+
+/// The most threads that can be asked for.
+const MOST_THREADS: usize = 1024;
+
+/// Fails if RAYON_NUM_THREADS is not a number of threads; Rayon takes 0 for one per processor.
+fn check_threads_variable() -> Result<()> {
+    let Some(value) = std::env::var_os("RAYON_NUM_THREADS") else { return Ok(()) };
+    let text = value.to_string_lossy();
+    match text.trim().parse::<usize>() {
+        Ok(0..=MOST_THREADS) => Ok(()),
+        _ => Err(threads_error("RAYON_NUM_THREADS", text.into_owned())),
+    }
+}
+
+fn threads_error(key: &str, found: String) -> Error {
+    Error::Value { key: key.to_owned(), found, expected: format!("1 to {MOST_THREADS} threads") }
 }
 
 /// Sets the number of threads; the default is RAYON_NUM_THREADS, or one per processor.
 fn set_threads(threads: Option<usize>) -> Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    if threads == 0 {
-        let (key, found) = ("--threads".to_owned(), threads.to_string());
-        return Err(Error::Value { key, found, expected: "at least 1".to_owned() });
+    if let Some(threads) = threads
+        && !(1..=MOST_THREADS).contains(&threads)
+    {
+        return Err(threads_error("--threads", threads.to_string()));
     }
+    // 0 is the default.
     let failed = |error: rayon::ThreadPoolBuildError| Error::Value {
         key: "--threads".to_owned(),
-        found: threads.to_string(),
+        found: threads.map_or("the default".to_owned(), |threads| threads.to_string()),
         expected: format!("a number of threads that can be started ({error})"),
     };
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(failed)
+    rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build_global().map_err(failed)
 }

@@ -1,13 +1,19 @@
 //! Standard output and the log.
 
 use convnn_train::progress::Progress;
+use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use indicatif::ProgressBar;
 use std::io::{self, Write};
 use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
-/// Prints a line of results.
+/// Prints one line of results, with the control characters of names in it escaped.
+pub fn print_line(text: &str) -> Result<()> {
+    print(&printable(text))
+}
+
+/// Prints results: one or more lines.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::io("write", Path::new(STDOUT)))
@@ -40,7 +46,10 @@ struct AroundBar(ProgressBar);
 
 impl Write for AroundBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(bytes))?;
+        // An event is one line, whatever the names in it.
+        let text = String::from_utf8_lossy(bytes);
+        let line = format!("{}\n", printable(text.trim_end_matches('\n')));
+        self.0.suspend(|| io::stderr().write_all(line.as_bytes()))?;
         Ok(bytes.len())
     }
 

@@ -1,8 +1,9 @@
 //! `convnn parity`.
 
-use super::{output, report, set_threads};
+use super::{lines, output, report, set_threads};
 use convnn_core::testing::golden::Outcome;
 use convnn_train::parity;
+use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print(&format!("{passed} passed, {} failed", failed + unusable.len()))?;
     let last = unusable.pop();
-    unusable.iter().for_each(|error| report(&error.to_string()));
+    unusable.iter().for_each(|error| report(&lines(error)));
     match last {
         Some(error) => Err(error),
         None if failed > 0 => Err(Error::Parity { failed, cases: passed + failed }),
@@ -88,7 +89,7 @@ fn show(name: &str, outcome: &Outcome) -> Result<()> {
 
 /// Prints a line of results. The exit code still tells the outcome if nobody reads them.
 fn print(text: &str) -> Result<()> {
-    match output::print(text) {
+    match output::print_line(text) {
         Err(error) if output::is_closed(&error) => Ok(()),
         printed => printed,
     }
@@ -97,5 +98,5 @@ fn print(text: &str) -> Result<()> {
 /// Prints a line to standard error.
 fn note(text: &str) {
     // There is nobody to tell if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(text));
 }

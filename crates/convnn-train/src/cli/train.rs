@@ -4,11 +4,14 @@ use super::{output, set_threads};
 use convnn_data::Search;
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
+use convnn_train::exit;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
+use convnn_train::room;
 use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
+use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use std::path::{Path, PathBuf};
@@ -21,7 +24,7 @@ use std::sync::atomic::AtomicBool;
 /// --resume continues a run that was stopped by Ctrl-C, a signal or a power failure; it ends with the same weights, bit
 /// for bit, as if it had not been stopped.
 #[derive(Debug, clap::Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = format!("{AFTER_HELP}\n\n{}", exit::text()))]
 pub struct Args {
     /// The preset to start from; `convnn info` lists them
     #[arg(long, value_name = "NAME")]
@@ -66,8 +69,7 @@ Examples:
   convnn train --preset vgg11_compact --set layer.branch_ratio=1 --data ~/cifar --out runs/ratio1
   convnn train --out runs/ratio1 --resume
 
-Exit codes: 0 success, 1 failure, 2 unusable input, 130 and 143 stopped by Ctrl-C and SIGTERM after everything was
-saved (a second signal stops at once). CONVNN_LOG selects what is logged: warn, info or debug.";
+A second signal stops the run at once. CONVNN_LOG selects what is logged: warn, info or debug.";
 
 /// Trains, and prints the result.
 pub fn run(args: Args) -> Result<()> {
@@ -93,6 +95,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let named = (config.data != "search").then(|| Path::new(&config.data));
     let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
+    room::check(&config, (data.train.images().len() + data.test.images().len()) as u64)?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
     let folder = match found {
@@ -198,7 +201,7 @@ fn summary(result: &RunResult, path: &Path) -> String {
             result.params,
             result.gflops,
             result.seconds_per_epoch,
-            path.display()
+            printable(&path.display().to_string())
         ),
     ]
     .join("\n")

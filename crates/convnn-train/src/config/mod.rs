@@ -47,7 +47,7 @@ pub struct RunConfig {
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// The full learning rate.
-    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e3))]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e30))]
     pub learning_rate: f64,
     /// Weight decay: decoupled for AdamW, added to the gradient for SGD, as in PyTorch.
     #[schemars(range(min = 0.0, max = 1e3))]

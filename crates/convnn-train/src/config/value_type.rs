@@ -49,6 +49,12 @@ pub struct Bound {
     pub included: bool,
 }
 
+impl Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.value.abs() < 1e15 { write!(f, "{}", self.value) } else { write!(f, "{:e}", self.value) }
+    }
+}
+
 /// A word that a value may be, with the numbers that it takes.
 ///
 /// In TOML, `random` with its number n is `{ random = { n = 32 } }` or, as one text, `"random:32"`.
@@ -310,12 +316,12 @@ impl Display for Type {
                 f.write_str("a number")?;
                 match (least, most) {
                     (Some(least), Some(most)) => {
-                        write!(f, " {} {}", if least.included { "from" } else { "above" }, least.value)?;
+                        write!(f, " {} {}", if least.included { "from" } else { "above" }, least)?;
                         match (least.included, most.included) {
-                            (true, true) => write!(f, " to {}", most.value),
-                            (false, true) => write!(f, ", at most {}", most.value),
-                            (true, false) => write!(f, " to below {}", most.value),
-                            (false, false) => write!(f, " and below {}", most.value),
+                            (true, true) => write!(f, " to {}", most),
+                            (false, true) => write!(f, ", at most {}", most),
+                            (true, false) => write!(f, " to below {}", most),
+                            (false, false) => write!(f, " and below {}", most),
                         }
                     }
                     _ => Ok(()),

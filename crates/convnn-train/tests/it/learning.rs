@@ -86,7 +86,7 @@ fn divergence_stops_the_run_and_keeps_the_last_checkpoint() {
     let sets = ["epochs=5", "batch_size=16", "optimizer=sgd", "learning_rate=1e30", "clip_grad_norm=none"];
     let config = resolve("vit_compact_attention", &[&sets[..], &["warmup_epochs=0", "schedule=constant"]].concat());
     let error = train(folder.path(), &config, &few(64)).unwrap_err();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.exit_code(), 3);
     assert!(matches!(error, Error::Diverged { epoch: 1, .. }), "{error}");
     let message = error.to_string();
     for part in ["at step", "epoch 1", "learning rate 1e30", "no checkpoint yet"] {

@@ -11,6 +11,7 @@ mod exact;
 mod import;
 mod interruption;
 mod learning;
+mod limits;
 mod parity;
 mod reference;
 mod reproducibility;

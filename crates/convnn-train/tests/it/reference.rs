@@ -2,6 +2,7 @@
 
 use crate::command::{convnn, finish, succeed};
 use convnn_train::config::{Assignment, Sources, reference, schema};
+use convnn_train::exit;
 use std::path::Path;
 
 #[track_caller]
@@ -19,6 +20,16 @@ fn the_reference_is_current() {
 }
 
 #[test]
+fn the_exit_codes_are_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/exit-codes.md");
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), exit::markdown());
+    for arguments in [&["--help"][..], &["train", "--help"]] {
+        let help = succeed(convnn().args(arguments)).stdout;
+        assert!(help.contains(&exit::text()), "{help}");
+    }
+}
+
+#[test]
 fn info_lists_keys() {
     let info = |arguments: &[&str]| succeed(convnn().arg("info").args(arguments)).stdout;
     let all = info(&["--keys"]);
@@ -27,7 +38,7 @@ fn info_lists_keys() {
     }
     let lr = info(&["--keys", "lr"]);
     let expected =
-        "learning_rate\n    The full learning rate.\n    A number above 0, at most 1000 [default: by preset: ";
+        "learning_rate\n    The full learning rate.\n    A number above 0, at most 1e30 [default: by preset: ";
     assert!(lr.starts_with(expected), "{lr}");
     let none = finish(convnn().args(["info", "--keys", "xyzzy"]));
     assert_eq!(none.code, Some(2));
