@@ -249,6 +249,16 @@ impl RunConfig {
         }
     }
 
+    /// The batch size for `images` training images, if the user asks for none: that of the preset, or as many images fewer
+    /// as make 32 steps of an epoch, but not fewer than 16. With larger batches, a small data set gives too few steps.
+    pub fn batch_size_for(&self, images: usize) -> usize {
+        let mut size = self.batch_size;
+        while size > 16 && images.div_ceil(size) < 32 {
+            size = (size / 2).max(16);
+        }
+        size
+    }
+
     /// The learning rate schedule, given the number of steps per epoch.
     pub fn learning_rate(&self, steps_per_epoch: usize) -> LearningRate {
         let (unit_steps, units_per_epoch) = match self.schedule_unit {
