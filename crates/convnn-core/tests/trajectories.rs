@@ -108,14 +108,16 @@ fn optimizers_follow_pytorch() {
                     (var.as_tensor() * gradient).unwrap().sum_all().unwrap()
                 });
                 optimizer.update(&backward(&losses.reduce(|a, b| (a + b).unwrap()).unwrap()).unwrap());
-                let mut shown: Vec<_> = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+                let mut shown: Vec<_> =
+                    vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
                 if let Some(average) = &mut average {
                     average.update().unwrap();
                     shown = average.state();
                 }
                 for (key, found) in shown {
                     let expected = all.get(&format!("{name}/{key}")).get(step).unwrap().to_dtype(dtype).unwrap();
-                    testing::compare(&format!("{name}, {key} after step {step}"), &found, &expected, tolerance).unwrap();
+                    testing::compare(&format!("{name}, {key} after step {step}"), &found, &expected, tolerance)
+                        .unwrap();
                 }
             }
         }

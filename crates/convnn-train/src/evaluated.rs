@@ -53,13 +53,7 @@ impl<'a> Evaluated<'a> {
     ///
     /// # Errors
     /// If a batch cannot be read or computed.
-    pub fn prepare(
-        &mut self,
-        loader: &Loader,
-        epoch: u64,
-        step: u64,
-        mut proceed: impl FnMut() -> bool,
-    ) -> Result<()> {
+    pub fn prepare(&mut self, loader: &Loader, epoch: u64, step: u64, mut proceed: impl FnMut() -> bool) -> Result<()> {
         let has_statistics = self.trained.parameters.all().iter().any(|(name, _)| is_running_statistic(name));
         let lag = has_statistics && step < SETTLED;
         if !lag && self.average.is_none() {

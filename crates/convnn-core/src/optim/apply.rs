@@ -70,8 +70,7 @@ pub(super) fn apply_reference<U: Update>(update: &U, variable: &Var, memory: &[V
         Some(var) => Ok(var.as_detached_tensor()),
         None => variable.zeros_like(),
     };
-    let [p, m, v] =
-        update.whole(variable.as_detached_tensor(), [remembered(0)?, remembered(1)?], gradient.detach())?;
+    let [p, m, v] = update.whole(variable.as_detached_tensor(), [remembered(0)?, remembered(1)?], gradient.detach())?;
     for (var, value) in memory.iter().zip([m, v]) {
         var.set(&value)?;
     }

@@ -12,5 +12,6 @@ mod import;
 mod interruption;
 mod learning;
 mod parity;
+mod recipes;
 mod reproducibility;
 mod threads;
