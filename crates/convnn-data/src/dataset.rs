@@ -14,6 +14,8 @@ pub struct Dataset {
     pub name: DatasetName,
     /// The training images.
     pub train: Arc<Split>,
+    /// Training images held out for validation; they are not among `train`.
+    pub validation: Option<Arc<Split>>,
     /// The test images.
     pub test: Arc<Split>,
     /// Where the images came from, for logs and run records.
@@ -22,6 +24,6 @@ pub struct Dataset {
 
 impl Dataset {
     pub(crate) fn new(name: DatasetName, train: Split, test: Split, origin: String) -> Self {
-        Self { name, train: Arc::new(train), test: Arc::new(test), origin }
+        Self { name, train: Arc::new(train), validation: None, test: Arc::new(test), origin }
     }
 }

@@ -46,13 +46,14 @@ fn compare(config: &RunConfig, data: u64, room: Room) -> Result<()> {
     Err(Error::Memory { needed, batch_size: config.batch_size, left, from: room.from, advice })
 }
 
-/// Values that the optimizer keeps for each weight.
+/// Values that are kept for each weight: the averages of the optimizer, and that of the weights.
 fn slots(config: &RunConfig) -> u64 {
-    match config.optimizer {
+    let optimizer = match config.optimizer {
         OptimizerKind::Sgd if config.momentum == 0.0 => 0,
         OptimizerKind::Sgd => 1,
         _ => 2,
-    }
+    };
+    optimizer + u64::from(config.ema_decay.is_some())
 }
 
 /// The limits of this process on Linux; none elsewhere.

@@ -1,14 +1,14 @@
 //! `convnn train`.
 
 use super::{output, set_threads};
-use convnn_data::Search;
+use convnn_data::{Dataset, Search};
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::exit;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
 use convnn_train::room;
-use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run};
+use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run, stored_config};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::text::printable;
@@ -76,14 +76,21 @@ pub fn run(args: Args) -> Result<()> {
     let progress = Progress::stderr();
     output::start_log(&progress);
     set_threads(args.threads)?;
-    let config = args.resolve()?;
+    let (mut config, batch_size_is_given) = args.resolve()?;
     if args.print_config {
+        // Without its data, a run cannot be started; what it would be started with can still be said.
+        if let (false, Ok(data)) = (batch_size_is_given, open_data(&config)) {
+            config.batch_size = config.batch_size_for(data.train.len());
+        }
         return output::print(config.to_toml()?.trim_end());
     }
     let path = match &args.out {
         Some(path) => path.clone(),
         None => free_folder(Path::new("runs"), &config.preset)?,
     };
+    if !batch_size_is_given && holds_run(&path)? {
+        config.batch_size = stored_config(&path)?.batch_size;
+    }
     let interrupted = if args.resume { Interrupted::Resume } else { Interrupted::Refuse };
     let found = match RunFolder::find(&path, &config, interrupted)? {
         Found::Finished(_, result) => {
@@ -93,8 +100,10 @@ pub fn run(args: Args) -> Result<()> {
         Found::Unfinished(folder) => Some(folder),
         Found::Nothing => None,
     };
-    let named = (config.data != "search").then(|| Path::new(&config.data));
-    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
+    let data = open_data(&config)?;
+    if !batch_size_is_given && found.is_none() {
+        config.batch_size = config.batch_size_for(data.train.len());
+    }
     room::check(&config, (data.train.images().len() + data.test.images().len()) as u64)?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
@@ -124,7 +133,8 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    fn resolve(&self) -> Result<RunConfig> {
+    /// The configuration, and whether it is the user who asks for its batch size.
+    fn resolve(&self) -> Result<(RunConfig, bool)> {
         let mut overrides = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
         let mut option = |key: &str, value: Option<toml::Value>| {
             overrides.extend(value.map(|value| {
@@ -138,7 +148,9 @@ impl Args {
         option("seed", self.seed.map(toml::Value::Integer));
         let stored = self.stored_config()?;
         let file = self.config.as_deref().or(stored.as_deref());
-        Sources { preset: self.preset.as_deref(), file, overrides }.resolve()
+        let sources = Sources { preset: self.preset.as_deref(), file, overrides };
+        let (config, set) = sources.resolve_with_keys()?;
+        Ok((config, set.contains("batch_size")))
     }
 
     /// The configuration in the run folder, if the run is to be resumed and no other configuration is given.
@@ -159,6 +171,11 @@ impl Args {
             }),
         }
     }
+}
+
+fn open_data(config: &RunConfig) -> Result<Dataset> {
+    let named = (config.data != "search").then(|| Path::new(&config.data));
+    Ok(Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?)
 }
 
 /// The first of `PRESET-1`, `PRESET-2`, … that does not exist.

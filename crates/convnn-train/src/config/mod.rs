@@ -15,7 +15,8 @@ pub use document::{Difference, first_difference};
 pub use sources::{Assignment, Sources};
 pub use value_type::{Bound, Choice, Field, Mismatch, Type};
 
-use crate::schedule::{LearningRate, Schedule};
+use crate::objective::Loss;
+use crate::schedule::{LearningRate, Schedule, ScheduleUnit};
 use crate::{Error, Result};
 use convnn_data::{Augmentation, DatasetName};
 use convnn_models::{Decay, ModelConfig};
@@ -49,18 +50,47 @@ pub struct RunConfig {
     /// The full learning rate.
     #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e30))]
     pub learning_rate: f64,
-    /// Weight decay: decoupled for AdamW, added to the gradient for SGD, as in PyTorch.
+    /// Weight decay: decoupled for AdamW, added to the gradient for Adam and SGD, as in PyTorch.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub weight_decay: f64,
-    /// Momentum of SGD; AdamW ignores it.
+    /// Whether weight decay also applies to parameters with one dimension: the weights of norms, and biases.
+    #[serde(default = "yes")]
+    pub decay_norms_and_biases: bool,
+    /// Momentum of SGD; the other optimizers ignore it.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub momentum: f64,
+    /// Whether the momentum of SGD is Nesterov's.
+    #[serde(default)]
+    pub nesterov: bool,
     /// The norm to which the whole gradient is clipped, or `none`.
     #[serde(with = "none_or")]
     #[schemars(with = "f64", extend("exclusiveMinimum" = 0.0, "maximum" = 1e9, "x-none" = true))]
     pub clip_grad_norm: Option<f64>,
+    /// The largest absolute value of a number in the gradient, applied after `clip_grad_norm`, or `none`.
+    #[serde(with = "none_or", default)]
+    #[schemars(with = "f64", extend("exclusiveMinimum" = 0.0, "maximum" = 1e9, "x-none" = true))]
+    pub clip_grad_value: Option<f64>,
+    /// Number of batches whose gradients are averaged in a step, as if they were one batch.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub accumulate: usize,
+    /// Share that the average of the weights keeps in every step, or `none`. With it, the average is evaluated and
+    /// exported instead of the weights.
+    #[serde(with = "none_or", default)]
+    #[schemars(with = "f64", extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0, "x-none" = true))]
+    pub ema_decay: Option<f64>,
+    /// What training minimizes.
+    #[serde(default)]
+    pub loss: Loss,
+    /// Share of the target that is spread evenly over all classes.
+    #[serde(default)]
+    #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub label_smoothing: f64,
     /// How the learning rate changes after the warm-up.
     pub schedule: Schedule,
+    /// Whether the learning rate changes with every step or with every epoch.
+    #[serde(default)]
+    pub schedule_unit: ScheduleUnit,
     /// Number of epochs over which the learning rate rises to its full value.
     #[schemars(range(min = 0, max = MOST_EPOCHS))]
     pub warmup_epochs: usize,
@@ -70,6 +100,22 @@ pub struct RunConfig {
     /// Factor of every drop of the `step` schedule.
     #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e3))]
     pub step_factor: f64,
+    /// Number of epochs in a row without a better validation accuracy that the `plateau` schedule waits for.
+    #[serde(default = "plateau_patience")]
+    #[schemars(range(min = 0, max = MOST_EPOCHS))]
+    pub plateau_patience: usize,
+    /// Factor of every drop of the `plateau` schedule.
+    #[serde(default = "plateau_factor")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub plateau_factor: f64,
+    /// Training ends after this number of epochs in a row without a better validation accuracy, or never for `none`.
+    #[serde(with = "none_or", default)]
+    #[schemars(with = "usize", range(min = 0, max = MOST_EPOCHS), extend("x-none" = true))]
+    pub early_stopping: Option<usize>,
+    /// Number of training images held out for validation.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub holdout: usize,
     /// What happens if the first step leaves a parameter untrained.
     pub audit: AuditRule,
     /// The model and the layer that it is made of.
@@ -84,6 +130,8 @@ pub struct RunConfig {
 pub enum OptimizerKind {
     /// AdamW with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8.
     AdamW,
+    /// Adam with the same numbers; weight decay is added to the gradient.
+    Adam,
     /// Stochastic gradient descent with momentum.
     Sgd,
 }
@@ -133,15 +181,27 @@ impl RunConfig {
             optimizer: OptimizerKind::AdamW,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
+            decay_norms_and_biases: true,
             momentum: 0.9,
+            nesterov: false,
             clip_grad_norm: Some(training.clip_grad_norm),
+            clip_grad_value: None,
+            accumulate: 1,
+            ema_decay: None,
+            loss: Loss::default(),
+            label_smoothing: 0.0,
             schedule: match training.decay {
                 Decay::Cosine => Schedule::Cosine,
                 _ => Schedule::Constant,
             },
+            schedule_unit: ScheduleUnit::default(),
             warmup_epochs: 0,
             step_epochs: 30,
             step_factor: 0.1,
+            plateau_patience: plateau_patience(),
+            plateau_factor: plateau_factor(),
+            early_stopping: None,
+            holdout: 0,
             audit: AuditRule::Strict,
             model: (preset.config)(),
         })
@@ -160,6 +220,10 @@ impl RunConfig {
             let Some(value) = table.get(&key.name) else { continue };
             key.of.check(value).map_err(|wrong| value_error(&key.name, wrong.found, &wrong.expected))?;
         }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(value_error("nesterov", true, "false, because `momentum` is 0"));
+        }
+        self.validate_choices()?;
         if self.warmup_epochs > self.epochs {
             let expected = format!("at most `epochs`, which is {}", self.epochs);
             return Err(value_error("warmup_epochs", self.warmup_epochs, &expected));
@@ -172,18 +236,70 @@ impl RunConfig {
         Ok(self.model.check()?)
     }
 
+    /// Fails if something is to be chosen by the validation accuracy, but no images are held out for validation.
+    fn validate_choices(&self) -> Result<()> {
+        if self.holdout > 0 {
+            return Ok(());
+        }
+        let needs = "with validation images, set by `holdout`; the test images must not choose";
+        if let Some(patience) = self.early_stopping {
+            return Err(value_error("early_stopping", patience, &format!("`none`, or a number of epochs {needs}")));
+        }
+        match self.schedule {
+            Schedule::Plateau => {
+                Err(value_error("schedule", "plateau", &format!("another schedule, or `plateau` {needs}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The batch size for `images` training images, if the user asks for none: that of the preset, or as many images fewer
+    /// as make 32 steps of an epoch, but not fewer than 16. With larger batches, a small data set gives too few steps.
+    pub fn batch_size_for(&self, images: usize) -> usize {
+        let mut size = self.batch_size;
+        while size > 16 && images.div_ceil(size) < 32 {
+            size = (size / 2).max(16);
+        }
+        size
+    }
+
     /// The learning rate schedule, given the number of steps per epoch.
     pub fn learning_rate(&self, steps_per_epoch: usize) -> LearningRate {
-        let steps = |epochs: usize| (epochs * steps_per_epoch) as u64;
+        let (unit_steps, units_per_epoch) = match self.schedule_unit {
+            ScheduleUnit::Step => (1, steps_per_epoch),
+            ScheduleUnit::Epoch => (steps_per_epoch, 1),
+        };
+        let units = |epochs: usize| (epochs * units_per_epoch) as u64;
         LearningRate {
             schedule: self.schedule,
             base: self.learning_rate,
-            warmup_steps: steps(self.warmup_epochs),
-            total_steps: steps(self.epochs),
-            drop_steps: steps(self.step_epochs),
-            drop_factor: self.step_factor,
+            unit_steps: unit_steps as u64,
+            warmup: units(self.warmup_epochs),
+            total: units(self.epochs),
+            drop_every: units(self.step_epochs),
+            drop_factor: match self.schedule {
+                Schedule::Plateau => self.plateau_factor,
+                _ => self.step_factor,
+            },
+            plateau_drops: 0,
         }
     }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one() -> usize {
+    1
+}
+
+const fn plateau_patience() -> usize {
+    5
+}
+
+const fn plateau_factor() -> f64 {
+    0.1
 }
 
 fn value_error(key: &str, found: impl std::fmt::Display, expected: &str) -> Error {

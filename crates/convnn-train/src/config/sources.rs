@@ -7,7 +7,7 @@ use super::keys::{Key, keys};
 use super::nearest::nearest;
 use super::words::{self, Word};
 use crate::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -96,13 +96,20 @@ impl Assignment {
     }
 }
 
-impl Sources<'_> {
     /// Resolves and validates the configuration.
     ///
     /// # Errors
     /// One line with the place, `FILE:LINE:COLUMN` or the argument, of the first key that is unknown or has an unusable
     /// value.
     pub fn resolve(&self) -> Result<RunConfig> {
+        Ok(self.resolve_with_keys()?.0)
+    }
+
+    /// [`Self::resolve`], with the names of the keys that the file and the overrides set.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_with_keys(&self) -> Result<(RunConfig, BTreeSet<String>)> {
         let in_file = match self.file {
             Some(path) => read_file(path)?,
             None => Vec::new(),
@@ -126,7 +133,8 @@ impl Sources<'_> {
                 resolving.apply(assignment)?;
             }
         }
-        resolving.finish()
+        let set = resolving.places.keys().cloned().collect();
+        Ok((resolving.finish()?, set))
     }
 }
 

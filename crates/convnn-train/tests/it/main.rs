@@ -13,6 +13,7 @@ mod interruption;
 mod learning;
 mod limits;
 mod parity;
+mod recipes;
 mod reference;
 mod reproducibility;
 mod threads;
