@@ -96,6 +96,7 @@ impl Assignment {
     }
 }
 
+impl Sources<'_> {
     /// Resolves and validates the configuration.
     ///
     /// # Errors
