@@ -15,7 +15,7 @@ use std::sync::Arc;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Conv2dConfig {
-    /// κ
+    /// Side of the kernel, κ.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = convnn_core::layers::limits::KERNEL_SIZE)))]
     pub kernel_size: usize,
 }

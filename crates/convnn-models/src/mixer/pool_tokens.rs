@@ -55,7 +55,7 @@ impl PoolTokens {
     pub fn new(config: &PoolTokensConfig, vb: &VarBuilder) -> Result<Self> {
         let window = config.window;
         within_option(window, 3, limits::TOKENS, vb, "pool_tokens", "window")?;
-        ensure_option(!window.is_multiple_of(2), vb, "pool_tokens", "window", window, "an odd number")?;
+        ensure_option(!window.is_multiple_of(2), vb, "pool_tokens", "window", window, "an odd number of at least 3")?;
         Ok(Self { window })
     }
 

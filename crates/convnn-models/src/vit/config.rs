@@ -60,7 +60,7 @@ impl VitConfig {
         within("model.layers", self.layers, 1, limits::LAYERS)?;
         within("model.mlp", self.mlp, 1, limits::HIDDEN)?;
         within("model.dim", self.dim, 2, limits::WIDTH)?;
-        ensure(self.dim.is_multiple_of(2), "model.dim", self.dim, "an even number")?;
+        ensure(self.dim.is_multiple_of(2), "model.dim", self.dim, "an even number of at least 2")?;
         dropout("model.dropout", self.dropout)?;
         gain("model.head_gain", self.head_gain)
     }

@@ -123,7 +123,10 @@ fn values_out_of_range_are_named() {
         "`model.features` is a list without layers; expected at least one number of channels"
     );
     assert_eq!(line(vgg("features", json!([4, 0])), conv()), "`model.features` is 0; expected at least 1");
-    assert_eq!(line(vgg("head_gain", json!(0.0)), conv()), "`model.head_gain` is 0; expected a number above 0");
+    assert_eq!(
+        line(vgg("head_gain", json!(0.0)), conv()),
+        "`model.head_gain` is 0; expected a number above 0, at most 1000"
+    );
     let small = line(vgg("image", json!(16)), conv());
     assert!(
         small.starts_with("`model.image` is 16; expected a larger image: the map at features.28 is 1×1"),

@@ -99,7 +99,7 @@ fn arguments() {
     attempt.refuses(&["--data", "sample"], &["--preset"]);
     attempt.refuses(&[&SAMPLE[..4], &["--epochs", "x"]].concat(), &["--epochs", "'x'"]);
     attempt.refuses(&[&SAMPLE[..4], &["--epochs", "0"]].concat(), &["--epochs 0", "from 1 to 1000000"]);
-    attempt.refuses(&[&SAMPLE[..], &["--threads", "0"]].concat(), &["--threads", "0", "at least 1"]);
+    attempt.refuses(&[&SAMPLE[..], &["--threads", "0"]].concat(), &["--threads", "0", "1 to 1024"]);
     attempt.refuses(&[&SAMPLE[..], &["--seed", "-1"]].concat(), &["-1"]);
     attempt.refuses(&[&SAMPLE[..], &["--dataset", "cifar"]].concat(), &["--dataset cifar", "cifar10"]);
     attempt.refuses(&[&SAMPLE[..], &["--dataset", "cifar100"]].concat(), &["sample", "CIFAR-10"]);
