@@ -15,14 +15,14 @@ pub struct Room {
     pub is_hard: bool,
 }
 
-/// Fails if the run needs more memory than a hard limit leaves, and warns if it needs more than is free now. `data` are
-/// the bytes of its images.
+/// Fails if the run needs more memory than a hard limit leaves, and warns if it needs more than is free now. The images are
+/// expected to be in memory already.
 ///
 /// # Errors
 /// [`Error::Memory`], with the largest batch size that fits.
-pub fn check(config: &RunConfig, data: u64) -> Result<()> {
+pub fn check(config: &RunConfig) -> Result<()> {
     for room in rooms() {
-        match compare(config, data, room) {
+        match compare(config, room) {
             Err(error) if room.is_hard => return Err(error),
             Err(error) => tracing::warn!("{error}"),
             Ok(()) => {}
@@ -32,14 +32,14 @@ pub fn check(config: &RunConfig, data: u64) -> Result<()> {
 }
 
 /// Whether the run fits into one limit.
-fn compare(config: &RunConfig, data: u64, room: Room) -> Result<()> {
+fn compare(config: &RunConfig, room: Room) -> Result<()> {
     let (memory, slots) = (config.model.memory()?, slots(config));
-    let needed = memory.training(config.batch_size, slots).saturating_add(data);
+    let needed = memory.training(config.batch_size, slots);
     if needed <= room.left {
         return Ok(());
     }
-    let advice = match memory.largest_batch(room.left.saturating_sub(data), slots) {
-        0 => format!("even a batch of one needs {}; make the model smaller", bytes(memory.training(1, slots) + data)),
+    let advice = match memory.largest_batch(room.left, slots) {
+        0 => format!("even a batch of one needs {}; make the model smaller", bytes(memory.training(1, slots))),
         most => format!("`batch_size` {} fits", most.min(config.batch_size - 1)),
     };
     let (needed, left) = (bytes(needed), bytes(room.left));
@@ -104,11 +104,11 @@ mod tests {
         let config = RunConfig::from_preset("vit_compact").unwrap();
         let (memory, slots) = (config.model.memory().unwrap(), slots(&config));
         let room = |left| Room { left, from: "a limit", is_hard: true };
-        assert!(compare(&config, 5, room(memory.training(config.batch_size, slots) + 5)).is_ok());
+        assert!(compare(&config, room(memory.training(config.batch_size, slots))).is_ok());
         let half = memory.training(config.batch_size / 2, slots);
-        let error = compare(&config, 0, room(half)).unwrap_err().to_string();
+        let error = compare(&config, room(half)).unwrap_err().to_string();
         assert!(error.ends_with(&format!("`batch_size` {} fits", config.batch_size / 2)), "{error}");
-        let error = compare(&config, 0, room(1000)).unwrap_err().to_string();
+        let error = compare(&config, room(1000)).unwrap_err().to_string();
         assert!(error.contains("1000 bytes") || error.contains("1 KB"), "{error}");
         assert!(error.contains("even a batch of one needs"), "{error}");
     }

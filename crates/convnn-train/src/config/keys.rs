@@ -10,7 +10,7 @@
 //! - `#[serde(default)]` if configurations without it are to be read.
 //!
 //! New enums derive `JsonSchema`. A symbol and common words for the key go into [`words`](super::words). Then write the
-//! reference anew: `cargo run -p convnn-train -- info --keys --format markdown > docs/configuration.md` and the same
+//! reference again: `cargo run -p convnn-train -- info --keys --format markdown > docs/configuration.md` and the same
 //! with `--format schema > docs/configuration.schema.json`.
 
 use super::RunConfig;

@@ -255,14 +255,12 @@ impl Resolving {
         let name = assignment.path.join(".");
         let part = key_part(&assignment.path).join(".");
         let all = keys();
-        let of: Vec<_> = all
-            .models
-            .iter()
-            .chain(&all.layers)
-            .filter(|variant| variant.keys.iter().any(|key| key.name == part))
-            .map(|variant| format!("`{}`", variant.word))
-            .collect();
-        if !of.is_empty() {
+        let is_meant = |key: &&Key| key.name == part || assignment.loose && key.last() == part;
+        let variants = || all.models.iter().chain(&all.layers);
+        if let Some(key) = variants().flat_map(|variant| &variant.keys).find(is_meant) {
+            let part = &key.name;
+            let of = variants().filter(|variant| variant.keys.iter().any(|key| key.name == *part));
+            let of: Vec<_> = of.map(|variant| format!("`{}`", variant.word)).collect();
             let choice = if part.starts_with("model.") { ["model", "architecture"] } else { ["layer", "kind"] };
             let path = choice.map(str::to_owned);
             let present = lookup(&self.table, &path).map(Value::to_string).unwrap_or_default();

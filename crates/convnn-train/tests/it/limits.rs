@@ -190,7 +190,7 @@ fn slow_and_strange_files_are_refused() {
     let keys: String = (0..400_000).map(|key| format!("k{key}=1\n")).collect();
     std::fs::write(folder.path().join("large.toml"), &keys).unwrap();
     refused(&mut with("large.toml"), &["large.toml", "at most 1048576"]);
-    std::fs::write(folder.path().join("keys.toml"), &keys[..1_000_000]).unwrap();
+    std::fs::write(folder.path().join("keys.toml"), &keys[..1 + keys[..1_000_000].rfind('\n').unwrap()]).unwrap();
     refused(with("keys.toml").args(["--preset", "vgg11"]), &["keys.toml:1:1: unknown key `k0`"]);
     for (name, text) in [
         ("deep.toml", format!("{}=1\n", vec!["a"; 200_000].join("."))),
