@@ -16,6 +16,7 @@
 pub(crate) mod aggregate;
 mod blend;
 pub(crate) mod canvas;
+pub(crate) mod limits;
 mod modulate;
 mod neighbors;
 mod options;

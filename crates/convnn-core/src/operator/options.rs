@@ -42,17 +42,17 @@ pub enum Candidates {
     /// `n` of those, drawn without replacement once a forward pass.
     Random {
         /// Number of candidates.
-        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::TOKENS)))]
+        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::operator::limits::TOKENS)))]
         n: usize,
     },
     /// A regular n×n lattice over the unpadded map (n positions on a sequence).
     Spatial {
         /// Candidates along each axis.
-        #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::layers::limits::SIDE)))]
+        #[cfg_attr(feature = "schema", schemars(range(min = 1, max = crate::operator::limits::SIDE)))]
         n: usize,
         /// Rows and columns left out at the border.
         #[serde(default)]
-        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::layers::limits::SIDE)))]
+        #[cfg_attr(feature = "schema", schemars(range(min = 0, max = crate::operator::limits::SIDE)))]
         margin: usize,
     },
 }
