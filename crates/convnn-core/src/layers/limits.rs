@@ -13,10 +13,11 @@ pub(super) fn within(found: usize, least: usize, most: usize, layer: &str, optio
 
 /// Checks the numbers of tokens that a layer works on, padding included, and that it puts out.
 pub(super) fn check_tokens(canvas: Canvas, output: Grid, layer: &str) -> Result<()> {
-    let Grid { height, width } = canvas.outer();
-    let (found, expected) = (format!("a padded map of {height}x{width}"), format!("at most {TOKENS} tokens"));
+    let (Grid { height, width }, padding) = (canvas.inner(), (canvas.outer().width - canvas.inner().width) / 2);
+    let expected = format!("a map of at most {TOKENS} tokens");
+    let found = format!("{padding} around a map of {height}x{width}");
     ensure(canvas.padded_tokens() <= TOKENS, layer, "padding", found, &expected)?;
-    let found = format!("an output of {}x{}", output.height, output.width);
+    let found = format!("one that makes maps of {}x{}", output.height, output.width);
     ensure(output.tokens() <= TOKENS, layer, "shuffle_scale", found, &expected)
 }
 

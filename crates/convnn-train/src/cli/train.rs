@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     if !batch_size_is_given && found.is_none() {
         config.batch_size = config.batch_size_for(data.train.len());
     }
-    room::check(&config)?;
+    room::check(&config, data.train.len())?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
     let folder = match found {

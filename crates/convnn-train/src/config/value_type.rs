@@ -90,6 +90,14 @@ pub struct Mismatch {
     pub expected: String,
 }
 
+impl Mismatch {
+    /// The same within the part `name` of a value.
+    fn in_part(mut self, name: &str) -> Self {
+        self.within.insert(0, name.to_owned());
+        self
+    }
+}
+
 impl Type {
     /// Reads a schema, whose references lead into `definitions`.
     pub(super) fn read(schema: &Json, definitions: &Map<String, Json>) -> Self {
@@ -190,10 +198,7 @@ impl Type {
             (Self::Choice(choices), Value::Table(table)) => {
                 let (word, inner) = table.iter().next().filter(|_| table.len() == 1).ok_or_else(wrong)?;
                 let choice = choices.iter().find(|choice| choice.word == *word && !choice.fields.is_empty());
-                choice.ok_or_else(wrong)?.check_fields(inner).map_err(|mut mismatch| {
-                    mismatch.within.insert(0, word.clone());
-                    mismatch
-                })
+                choice.ok_or_else(wrong)?.check_fields(inner)
             }
             (Self::Other, _) => Ok(value.clone()),
             _ => Err(wrong()),
@@ -268,26 +273,26 @@ impl Choice {
 
     /// The value with the numbers `inner`.
     fn check_fields(&self, inner: &Value) -> Result<Value, Mismatch> {
-        let checked = match (&self.fields[..], inner) {
-            ([Field { name, of, .. }], _) if name.is_empty() => of.check(inner)?,
+        let checked = self.check_inner(inner).map_err(|wrong| wrong.in_part(&self.word))?;
+        Ok(Value::Table(Table::from_iter([(self.word.clone(), checked)])))
+    }
+
+    fn check_inner(&self, inner: &Value) -> Result<Value, Mismatch> {
+        match (&self.fields[..], inner) {
+            ([Field { name, of, .. }], _) if name.is_empty() => of.check(inner),
             (fields, Value::Table(table)) => {
                 let mut checked = Table::new();
                 for (name, value) in table {
                     let field = fields.iter().find(|field| field.name == *name).ok_or_else(|| self.wrong(inner))?;
-                    let value = field.of.check(value).map_err(|mut mismatch| {
-                        mismatch.within.insert(0, name.clone());
-                        mismatch
-                    })?;
-                    checked.insert(name.clone(), value);
+                    checked.insert(name.clone(), field.of.check(value).map_err(|wrong| wrong.in_part(name))?);
                 }
-                if fields.iter().any(|field| field.required && !checked.contains_key(&field.name)) {
-                    return Err(self.wrong(inner));
+                match fields.iter().any(|field| field.required && !checked.contains_key(&field.name)) {
+                    true => Err(self.wrong(inner)),
+                    false => Ok(Value::Table(checked)),
                 }
-                Value::Table(checked)
             }
-            _ => return Err(self.wrong(inner)),
-        };
-        Ok(Value::Table(Table::from_iter([(self.word.clone(), checked)])))
+            _ => Err(self.wrong(inner)),
+        }
     }
 
     fn wrong(&self, found: &Value) -> Mismatch {
