@@ -65,7 +65,7 @@ fn slots(config: &RunConfig) -> u64 {
 const HEAP: u64 = 64 << 20;
 
 /// Threads that prepare batches and write checkpoints.
-const LOADER_THREADS: u64 = 3;
+const LOADER_THREADS: u64 = 5;
 
 /// The limits of this process on Linux; none elsewhere.
 fn rooms() -> Vec<Room> {
