@@ -34,7 +34,7 @@ impl Conv2d {
     /// A layer with a bias and a kernel of `kernel_size`×`kernel_size`.
     ///
     /// # Errors
-    /// [`Error::Option`] if `kernel_size` is 0, or if `vb` holds tensors of other shapes.
+    /// [`Error::Option`](crate::Error::Option) if `kernel_size` is 0, or if `vb` holds tensors of other shapes.
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: usize, vb: VarBuilder<'_>) -> Result<Self> {
         check_kernel_size(kernel_size, &layer_path(&vb, "conv2d"))?;
         let fan_in = in_channels * kernel_size * kernel_size;
@@ -46,7 +46,7 @@ impl Conv2d {
     /// A layer of existing tensors: `weight` (O, C, κ, κ) and `bias` (O).
     ///
     /// # Errors
-    /// [`Error::Shape`].
+    /// [`Error::Shape`](crate::Error::Shape).
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
         let fits = weight.rank() == 4 && weight.dims()[2] == weight.dims()[3] && weight.dims()[2] > 0;
         ensure_shape(fits, "conv2d", "weight", &weight, || "(O, C, κ, κ)".into())?;
@@ -70,7 +70,7 @@ impl Conv2d {
     /// The layer on tokens: (B, H·W, C) on `grid` to (B, H·W, O).
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::DType`].
+    /// [`Error::Shape`](crate::Error::Shape) and [`Error::DType`](crate::Error::DType).
     pub fn forward_tokens(&self, x: &Tensor, grid: Grid) -> Result<Tensor> {
         convolution(x, grid, &self.weight, self.bias.as_ref())
     }

@@ -1,6 +1,6 @@
 //! Every key of a configuration, with its type, range, default and text.
 //!
-//! All of it comes from the types. To add a key, add a field to [`RunConfig`](super::RunConfig), or to the options of a
+//! All of it comes from the types. To add a key, add a field to [`RunConfig`], or to the options of a
 //! model or layer, with
 //! - a doc comment, whose first paragraph is the text in messages and in the reference;
 //! - the range of a number: `#[schemars(range(min = 1, max = 100))]`, or
@@ -9,7 +9,7 @@
 //!   `#[serde(with = "none_or")] #[schemars(with = "f64", extend("x-none" = true, …))]`;
 //! - `#[serde(default)]` if configurations without it are to be read.
 //!
-//! New enums derive `JsonSchema`. A symbol and common words for the key go into [`words`](super::words). Then write the
+//! New enums derive `JsonSchema`. A symbol and common words for the key go into the module `words`. Then write the
 //! reference again: `cargo run -p convnn-train -- info --keys --format markdown > docs/configuration.md` and the same
 //! with `--format schema > docs/configuration.schema.json`.
 
