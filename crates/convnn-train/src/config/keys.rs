@@ -120,7 +120,10 @@ impl Keys {
         let lower = word.to_lowercase();
         let meant: Vec<&str> = words::meanings(word).map(|Word { key, .. }| *key).collect();
         let all = self.joined();
-        let named = |key: &Key| key.name.contains(&lower) || meant.contains(&key.name.as_str());
+        let named = |key: &Key| match meant.is_empty() {
+            true => key.name.contains(&lower),
+            false => meant.contains(&key.name.as_str()) || key.last() == lower,
+        };
         match all.iter().any(|(key, _)| named(key)) {
             true => all.into_iter().filter(|(key, _)| named(key)).collect(),
             false => all.into_iter().filter(|(key, _)| key.text.to_lowercase().contains(&lower)).collect(),
@@ -230,6 +233,7 @@ mod tests {
         for word in ["neighbors", "K", "k"] {
             assert!(names(word).contains(&"layer.neighbors".to_owned()), "{word}: {:?}", names(word));
         }
+        assert!(names("K").iter().all(|name| name == "layer.neighbors"), "{:?}", names("K"));
         assert_eq!(names("lr"), ["learning_rate"]);
         assert_eq!(names("λ")[0], "layer.compare");
         assert!(!names("padding").is_empty() && names("xyzzy").is_empty());
