@@ -5,21 +5,22 @@
 
 use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
-use crate::config::{Difference, RunConfig, first_difference};
+use crate::config::{RunConfig, first_difference};
 use crate::environment::Environment;
 use crate::metrics::Tally;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::results::{EpochMetrics, RunResult, Score, best, mean_of_last};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{Allowed, RunFolder, other_configuration};
 use crate::schedule::LearningRate;
 use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
 use crate::{Error, Result};
-use convnn_core::{Pass, backward, nn};
+use convnn_core::{Pass, backward, instruction_set, nn};
 use convnn_data::{Batch, Dataset, Loader};
 use convnn_models::ModelCard;
+use convnn_models::weights::MODEL_FILE;
 use std::time::{Instant, SystemTime};
 
 /// A run: the configuration, the data, and the folder.
@@ -30,6 +31,8 @@ pub struct Run<'a> {
     pub data: &'a Dataset,
     /// The folder.
     pub folder: &'a RunFolder,
+    /// What may differ from the checkpoint that the run continues from.
+    pub allowed: Allowed,
     /// Checked after every step.
     pub stop: &'a StopRequest,
     /// Where progress is shown.
@@ -44,12 +47,17 @@ impl Run<'_> {
     /// # Errors
     /// [`Error::Diverged`] if training diverges, [`Error::Audit`] if the first step leaves parameters untrained,
     /// [`Error::Stopped`] if a signal asks to stop, or an error of the files.
+    ///
+    /// A new run that fails before its first step leaves no folder behind.
     pub fn train(&self, session: &Session) -> Result<RunResult> {
-        let mut training = Training::new(self, session)?;
-        let environment = Environment::read(&self.data.origin, self.command.clone(), training.state.step);
-        self.folder.write_json("environment.json", &environment)?;
+        let mut training = Training::new(self, session).inspect_err(|_| self.folder.abandon())?;
         while training.state.epoch < self.config.epochs {
-            training.epoch()?;
+            if let Err(error) = training.epoch() {
+                if training.state.step == 0 {
+                    self.folder.abandon();
+                }
+                return Err(error);
+            }
         }
         training.finish()
     }
@@ -63,9 +71,10 @@ struct Training<'a> {
     rates: LearningRate,
     train: Loader,
     test: Loader,
-    events: EventFile,
+    /// Created once the run is known to continue.
+    events: Option<EventFile>,
     state: TrainState,
-    weights_sha256: String,
+    checkpoint_sha256: String,
 }
 
 impl<'a> Training<'a> {
@@ -80,7 +89,7 @@ impl<'a> Training<'a> {
             rates: config.learning_rate(train.batches()),
             train,
             test,
-            events: EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?,
+            events: None,
             state: TrainState {
                 epoch: 0,
                 batch: 0,
@@ -90,26 +99,28 @@ impl<'a> Training<'a> {
                 history: Vec::new(),
                 config: config.clone(),
                 images: TrainingImages::of(run.data),
+                instruction_set: Some(instruction_set()),
             },
-            weights_sha256: String::new(),
+            checkpoint_sha256: String::new(),
         };
         training.resume()?;
+        // The checkpoint is valid; from here on files are written.
+        run.folder.reopen(config)?;
+        let environment = Environment::read(&run.data.origin, run.command.clone(), training.state.step);
+        run.folder.write_json("environment.json", &environment)?;
         run.folder.reset_metrics(&training.state.history)?;
+        training.events = Some(EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?);
         Ok(training)
     }
 
     /// Continues from the newest valid checkpoint, if there is one.
     fn resume(&mut self) -> Result<()> {
-        let (checkpoint, refused) = self.run.folder.checkpoints().newest()?;
+        let allowed = self.run.allowed;
+        let (checkpoint, refused) = self.run.folder.checkpoints().newest(allowed.formats())?;
         for line in &refused {
             tracing::warn!("{line}");
         }
-        let Some(checkpoint) = checkpoint else {
-            if !refused.is_empty() {
-                tracing::warn!("there is no valid checkpoint: the run starts from the beginning");
-            }
-            return Ok(());
-        };
+        let Some(checkpoint) = checkpoint else { return Ok(()) };
         self.ensure_same(&checkpoint)?;
         self.session.restore(&checkpoint.model)?;
         self.optimizer.load_state(&checkpoint.optimizer, checkpoint.state.step)?;
@@ -119,29 +130,35 @@ impl<'a> Training<'a> {
                 "{now} epochs instead of {before}: from here on the learning rate follows the longer schedule"
             );
         }
-        let (config, images) = (self.run.config.clone(), self.state.images.clone());
-        self.state = TrainState { config, images, ..checkpoint.state };
-        self.weights_sha256 = checkpoint.model_sha256;
+        let TrainState { config, images, instruction_set, .. } = self.state.clone();
+        self.state = TrainState { config, images, instruction_set, ..checkpoint.state };
+        self.checkpoint_sha256 = checkpoint.model_sha256;
         tracing::info!("resumed from {} at step {}", checkpoint.folder.display(), self.state.step);
         Ok(())
     }
 
-    /// Fails if a checkpoint has another configuration or other images.
+    /// Fails if a checkpoint has another configuration, other images or another instruction set.
     fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let (stored, now) = (&checkpoint.state, &self.state);
-        let mut difference = first_difference(&stored.config, &now.config, &["epochs", "data"])?;
-        if stored.images.labels_sha256 != now.images.labels_sha256 {
-            let (first, second) = (stored.images.origin.clone(), now.images.origin.clone());
-            difference = Some(Difference { key: "data".to_owned(), first, second });
+        let (stored, now, allowed) = (&checkpoint.state, &self.state, self.run.allowed);
+        let ignored = [&["epochs", "data"], allowed.keys()].concat();
+        if let Some(difference) = first_difference(&stored.config, &now.config, &ignored)? {
+            return Err(other_configuration(&checkpoint.folder, difference));
         }
-        match difference {
-            None => Ok(()),
-            Some(Difference { key, first, second }) => Err(Error::OtherConfiguration {
-                folder: checkpoint.folder.clone(),
-                key,
-                stored: first,
-                requested: second,
-            }),
+        let refuse = |what: &'static str, stored: &str, requested: &str| {
+            let (folder, stored, requested) = (checkpoint.folder.clone(), stored.to_owned(), requested.to_owned());
+            let error = Error::OtherRun { folder, what, stored, requested };
+            if !allowed.force {
+                return Err(error);
+            }
+            tracing::warn!("{error}");
+            Ok(())
+        };
+        if !stored.images.are(&now.images) {
+            refuse("set of images", &stored.images.origin, &now.images.origin)?;
+        }
+        match (&stored.instruction_set, &now.instruction_set) {
+            (Some(before), Some(now)) if before != now => refuse("instruction set", before, now),
+            _ => Ok(()),
         }
     }
 
@@ -224,12 +241,13 @@ impl<'a> Training<'a> {
             ("learning_rate", metrics.learning_rate),
             ("images_per_second", metrics.images_per_second),
         ];
-        self.events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars)
+        let events = self.events.as_mut();
+        events.map_or(Ok(()), |events| events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars))
     }
 
     fn save(&mut self) -> Result<()> {
         let tensors = self.session.tensors();
-        self.weights_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state())?;
+        self.checkpoint_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state())?;
         Ok(())
     }
 
@@ -250,8 +268,8 @@ impl<'a> Training<'a> {
         Error::Diverged { what, value, step, epoch, learning_rate: self.rates.at(step), kept }
     }
 
-    /// Writes the weights folder, in the layout of the Hugging Face hub.
-    fn export(&self, score: &Score) -> Result<()> {
+    /// Writes the weights folder, in the layout of the Hugging Face hub; returns the SHA-256 of its model.
+    fn export(&self, score: &Score) -> Result<String> {
         let config = self.run.config;
         let row = |what: &str, value: String| (what.to_owned(), value);
         let card = ModelCard {
@@ -264,8 +282,10 @@ impl<'a> Training<'a> {
                 row("test loss", format!("{:.4}", score.loss)),
             ],
         };
-        let folder = self.run.folder.path().join("weights");
-        Ok(convnn_models::weights::save(&folder, &config.model, &self.session.parameters, &card)?)
+        let digests = self.run.folder.replace_folder("weights", |folder| {
+            Ok(convnn_models::weights::save(folder, &config.model, &self.session.parameters, &card)?)
+        })?;
+        Ok(digests.get(MODEL_FILE).unwrap_or_default().to_owned())
     }
 
     /// Exports the weights and writes `result.json`.
@@ -274,7 +294,7 @@ impl<'a> Training<'a> {
         let missing =
             || Error::Damaged { path: self.run.folder.path().to_owned(), message: "no epoch was trained".to_owned() };
         let last = Score::from(history.last().ok_or_else(missing)?);
-        self.export(&last)?;
+        let weights_sha256 = self.export(&last)?;
         let result = RunResult {
             last5: mean_of_last(history, 5).ok_or_else(missing)?,
             best: Score::from(best(history).ok_or_else(missing)?),
@@ -287,7 +307,8 @@ impl<'a> Training<'a> {
             data: self.run.data.origin.clone(),
             seed: config.seed,
             epochs: config.epochs,
-            weights_sha256: self.weights_sha256,
+            weights_sha256,
+            checkpoint_sha256: self.checkpoint_sha256,
         };
         self.run.folder.finish(&result)?;
         Ok(result)

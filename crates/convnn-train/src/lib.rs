@@ -8,6 +8,7 @@ pub mod engine;
 pub mod environment;
 mod error;
 pub mod import;
+mod lock;
 pub mod metrics;
 pub mod optimizer;
 pub mod parity;

@@ -1,11 +1,12 @@
 //! Trained weights: of a run, a checkpoint, or a weights folder.
 
-use crate::checkpoint::{Checkpoint, STATE};
+use crate::checkpoint::{Checkpoint, Formats, STATE};
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::Tensor;
 use convnn_models::ModelConfig;
+use convnn_models::digests::SUMS_FILE;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -28,10 +29,13 @@ impl Weights {
     /// If `path` is none of these, or holds no valid checkpoint.
     pub fn open(path: &Path) -> Result<Self> {
         if path.join(STATE).exists() {
-            return Ok(Self::from_checkpoint(Checkpoint::read(path)?));
+            return Ok(Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?));
         }
         if path.join("config.json").exists() {
             let (config, tensors) = convnn_models::weights::load(path)?;
+            if !path.join(SUMS_FILE).exists() {
+                tracing::warn!("{} has no {SUMS_FILE}: damaged weights would not be noticed", path.display());
+            }
             return Ok(Self { origin: path.to_owned(), config, data: None, tensors });
         }
         let foreign = |found: &str| Error::Folder {
@@ -48,7 +52,7 @@ impl Weights {
         }
         // An unreadable configuration is the better message if there is no checkpoint either.
         stored_config(path)?;
-        let (newest, refused) = checkpoints(path).newest()?;
+        let (newest, refused) = checkpoints(path).newest(Formats::Known)?;
         for line in &refused {
             tracing::warn!("{line}");
         }

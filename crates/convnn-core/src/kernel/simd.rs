@@ -28,6 +28,17 @@ pub(crate) fn level() -> Level {
     *LEVEL.get_or_init(detect)
 }
 
+/// The instruction set that the kernels run on, such as `x86_64 avx512`. Fused multiply-add rounds differently, so that
+/// equal inputs may give other last bits on another one.
+pub fn instruction_set() -> String {
+    let level = match level() {
+        Level::Baseline => "baseline",
+        Level::V3 => "avx2",
+        Level::V4 => "avx512",
+    };
+    format!("{} {level}", std::env::consts::ARCH)
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Level {
     let v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");

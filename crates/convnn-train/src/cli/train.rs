@@ -6,14 +6,11 @@ use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
-use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run};
+use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::{Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Train a model, reproducibly, into a run folder
 ///
@@ -52,6 +49,12 @@ pub struct Args {
     /// --epochs than before extend it
     #[arg(long)]
     resume: bool,
+    /// With --resume, learning_rate and the keys of its schedule may have other values from here on
+    #[arg(long = "override", requires = "resume")]
+    override_keys: bool,
+    /// With --resume, go on with other images, on another instruction set, or from a checkpoint of another version
+    #[arg(long, requires = "resume")]
+    force: bool,
     /// Number of threads; results do not depend on it [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -63,8 +66,9 @@ Examples:
   convnn train --preset vgg11_compact --set layer.branch_ratio=1 --data ~/cifar --out runs/ratio1
   convnn train --out runs/ratio1 --resume
 
-Exit codes: 0 success, 1 failure, 2 unusable input, 130 and 143 stopped by Ctrl-C and SIGTERM after everything was
-saved (a second signal stops at once). CONVNN_LOG selects what is logged: warn, info or debug.";
+Exit codes: 0 success, 1 failure, 2 unusable input, 128 plus its number for a signal that stopped the run after everything
+was saved: SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU. A second one, a second or more later, stops at
+once. CONVNN_LOG selects what is logged: warn, info or debug.";
 
 /// Trains, and prints the result.
 pub fn run(args: Args) -> Result<()> {
@@ -72,32 +76,26 @@ pub fn run(args: Args) -> Result<()> {
     output::start_log(&progress);
     set_threads(args.threads)?;
     let config = args.resolve()?;
-    let path = match &args.out {
-        Some(path) => path.clone(),
-        None => free_folder(Path::new("runs"), &config.preset)?,
+    let allowed = Allowed { override_keys: args.override_keys, force: args.force };
+    let interrupted = if args.resume { Interrupted::Resume(allowed) } else { Interrupted::Refuse };
+    let found = match &args.out {
+        Some(path) => RunFolder::find(path, &config, interrupted)?,
+        None => Found::Nothing,
     };
-    let interrupted = if args.resume { Interrupted::Resume } else { Interrupted::Refuse };
-    let found = match RunFolder::find(&path, &config, interrupted)? {
-        Found::Finished(_, result) => {
-            tracing::info!("{} is already finished", path.display());
-            return output::print(&summary(&result, &path));
-        }
-        Found::Unfinished(folder) => Some(folder),
-        Found::Nothing => None,
-    };
+    if let (Found::Finished(result), Some(path)) = (&found, &args.out) {
+        tracing::info!("{} is already finished", path.display());
+        return output::print(&summary(result, path));
+    }
     let named = (config.data != "search").then(|| Path::new(&config.data));
     let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
     let session = Session::new(&config.model, config.seed)?;
-    // All input has been checked; from here on files are written.
-    let folder = match found {
-        Some(folder) => {
-            folder.reopen(&config)?;
-            folder
-        }
-        None => RunFolder::create(&path, &config)?,
+    let stop = StopRequest::on_signals()?;
+    let folder = match (found, &args.out) {
+        (Found::Unfinished(folder), _) => folder,
+        (_, Some(path)) => RunFolder::create(path, &config)?,
+        (_, None) => RunFolder::create_numbered(Path::new("runs"), &config)?,
     };
-    let stop = StopRequest::default();
-    catch_signals(&stop)?;
+    let path = folder.path();
     tracing::info!(
         "{} on {} ({}), {} parameters, {} threads, into {}",
         config.preset,
@@ -108,10 +106,10 @@ pub fn run(args: Args) -> Result<()> {
         path.display()
     );
     let command = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let run = Run { config: &config, data: &data, folder: &folder, stop: &stop, progress: &progress, command };
+    let run = Run { config: &config, data: &data, folder: &folder, allowed, stop: &stop, progress: &progress, command };
     let trained = run.train(&session);
     progress.finish();
-    output::print(&summary(&trained?, &path))
+    output::print(&summary(&trained?, path))
 }
 
 impl Args {
@@ -150,33 +148,6 @@ impl Args {
             }),
         }
     }
-}
-
-/// The first of `PRESET-1`, `PRESET-2`, … that does not exist.
-fn free_folder(runs: &Path, preset: &str) -> Result<PathBuf> {
-    let mut number = 1;
-    loop {
-        let path = runs.join(format!("{preset}-{number}"));
-        if !path.try_exists().map_err(Error::io("read", &path))? {
-            return Ok(path);
-        }
-        number += 1;
-    }
-}
-
-/// The first signal asks the run to stop, the second ends the process. Exceeding a file size limit becomes an error.
-fn catch_signals(stop: &StopRequest) -> Result<()> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let catch = || {
-        for signal in [SIGINT, SIGTERM] {
-            // Handlers run in the order of registration, so that a second signal finds `asked` set.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
-            signal_hook::flag::register(signal, Arc::clone(&asked))?;
-            signal_hook::flag::register_usize(signal, stop.flag(), signal as usize)?;
-        }
-        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
-    };
-    catch().map_err(Error::io("catch signals of", Path::new("this process")))
 }
 
 fn summary(result: &RunResult, path: &Path) -> String {
