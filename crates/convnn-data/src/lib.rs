@@ -13,5 +13,5 @@ pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use loader::{Augmentation, Batch, Batches, Loader, LoaderConfig, Normalization, Order, PADDING, Resizer, Streams};
 pub use name::{DatasetName, Labels, UnknownDataset};
-pub use source::{Directory, HubConfig, Search, Source, verify};
+pub use source::{Directory, HubConfig, Search, Source, parse_records, verify};
 pub use split::{CHANNELS, IMAGE, SIDE, Split};

@@ -56,13 +56,17 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
         let path = folder.join(name);
         let bytes = read_regular(&path, most).map_err(io(&path))?;
         digests.as_ref().map_or(Ok(()), |digests| digests.check(folder, name, &bytes))?;
-        Ok::<_, Error>((path, bytes))
+        Ok::<_, Error>(bytes)
     };
-    let (path, text) = read(CONFIG_FILE, CONFIG_BYTES)?;
-    let config: ModelConfig =
-        serde_json::from_slice(&text).map_err(|e| Error::Damaged { path, reason: e.to_string() })?;
-    let (path, bytes) = read(MODEL_FILE, u64::MAX)?;
-    let tensors = accept(&path.display().to_string(), &config, parse(&path, &bytes)?)?;
+    decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)
+}
+
+/// The configuration and the tensors of `folder`, whose files hold `config` and `model`; fails as [`load`] does.
+pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<(ModelConfig, Tensors)> {
+    let damaged = |e: serde_json::Error| Error::Damaged { path: folder.join(CONFIG_FILE), reason: e.to_string() };
+    let config: ModelConfig = serde_json::from_slice(config).map_err(damaged)?;
+    let path = folder.join(MODEL_FILE);
+    let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
     Ok((config, tensors))
 }
 

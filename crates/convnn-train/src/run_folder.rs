@@ -307,7 +307,7 @@ pub fn holds_run(path: &Path) -> Result<bool> {
         expected: "a run folder, an empty folder, or a new one; choose another --out".to_owned(),
     };
     match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", path)(error)),
         Ok(metadata) if !metadata.is_dir() => return Err(foreign("is not a folder")),
         Ok(_) => {}

@@ -133,24 +133,55 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
 fn read(name: DatasetName, folder: &Path, files: &[File], notes: Option<&Path>) -> Result<(Split, Split)> {
     let part = |part: Part| {
         let files = files.iter().filter(|file| file.part == part);
-        let records: usize = files.clone().map(|file| file.records).sum();
-        let mut images = Vec::with_capacity(records * IMAGE);
-        let mut labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        let mut records = Records::new(name, files.clone().map(|file| file.records).sum());
         for file in files {
-            let bytes = read_checked(name, &folder.join(file.name), file, notes)?;
-            for record in bytes.chunks_exact(record_size(name)) {
-                let (record_labels, image) = record.split_at(labels.len());
-                images.extend_from_slice(image);
-                for (labels, &label) in labels.iter_mut().zip(record_labels) {
-                    labels.push(label);
-                }
-            }
+            records.append(&read_checked(name, &folder.join(file.name), file, notes)?);
         }
-        // The fine label is the last of a record.
-        let fine = labels.pop().unwrap_or_default();
-        Split::new(images, fine, labels.pop())
+        records.split()
     };
     Ok((part(Part::Train)?, part(Part::Test)?))
+}
+
+/// Reads `bytes`, records in the format of the official files, after checking their labels; bytes after the last whole
+/// record are ignored. `file` is for the error.
+///
+/// # Errors
+/// [`Error::Label`] for the first label that is out of range.
+pub fn parse_records(name: DatasetName, file: &Path, bytes: &[u8]) -> Result<Split> {
+    check_labels(name, file, bytes, || "replace it".to_owned())?;
+    let mut records = Records::new(name, bytes.len() / record_size(name));
+    records.append(bytes);
+    records.split()
+}
+
+/// The images and labels of records.
+struct Records {
+    name: DatasetName,
+    images: Vec<u8>,
+    labels: Vec<Vec<u8>>,
+}
+
+impl Records {
+    fn new(name: DatasetName, records: usize) -> Self {
+        let labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        Self { name, images: Vec::with_capacity(records * IMAGE), labels }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        for record in bytes.chunks_exact(record_size(self.name)) {
+            let (record_labels, image) = record.split_at(self.labels.len());
+            self.images.extend_from_slice(image);
+            for (labels, &label) in self.labels.iter_mut().zip(record_labels) {
+                labels.push(label);
+            }
+        }
+    }
+
+    fn split(mut self) -> Result<Split> {
+        // The fine label is the last of a record.
+        let fine = self.labels.pop().unwrap_or_default();
+        Split::new(self.images, fine, self.labels.pop())
+    }
 }
 
 fn record_size(name: DatasetName) -> usize {
@@ -176,21 +207,7 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
     if let Some(error) = check_size(bytes.len() as u64) {
         return Err(error);
     }
-    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
-        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
-            let classes = name.class_names(kind).map_or(0, <[_]>::len);
-            if usize::from(found) >= classes {
-                return Err(Error::Label {
-                    file: path.to_owned(),
-                    record,
-                    kind,
-                    found: found.into(),
-                    last: classes - 1,
-                    remedy: format!("download it again with `{}`", command()),
-                });
-            }
-        }
-    }
+    check_labels(name, path, &bytes, || format!("download it again with `{}`", command()))?;
     let note = notes.and_then(|notes| Note::new(notes, path, &metadata, file.md5));
     if note.as_ref().is_some_and(Note::exists) {
         return Ok(bytes);
@@ -209,6 +226,26 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
         note.write();
     }
     Ok(bytes)
+}
+
+/// Checks that every label has a class.
+fn check_labels(name: DatasetName, path: &Path, bytes: &[u8], remedy: impl Fn() -> String) -> Result<()> {
+    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
+        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
+            let classes = name.class_names(kind).map_or(0, <[_]>::len);
+            if usize::from(found) >= classes {
+                return Err(Error::Label {
+                    file: path.to_owned(),
+                    record,
+                    kind,
+                    found: found.into(),
+                    last: classes.saturating_sub(1),
+                    remedy: remedy(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

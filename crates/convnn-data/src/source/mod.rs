@@ -7,7 +7,7 @@ mod picture;
 mod sample;
 mod search;
 
-pub use directory::{Directory, verify};
+pub use directory::{Directory, parse_records, verify};
 pub use hub::HubConfig;
 pub use search::Search;
 

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 /// Runs `command` and expects one error line with all of `parts`.
 #[track_caller]
-fn refused(command: &mut Command, parts: &[&str]) {
+pub fn refused(command: &mut Command, parts: &[&str]) {
     let Finished { code, stdout, stderr } = finish(command);
     assert_eq!(code, Some(2), "{stderr}");
     assert_eq!(stdout, "");
@@ -179,6 +179,11 @@ fn damaged_weights() {
     std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
     refused(convnn().args(["eval"]).arg(&out), &["no valid checkpoint"]);
     let wrong = ["eval", "--dataset", "cifar100"];
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&model, &flipped).unwrap();
+    let says = ["weights/model.safetensors", "has changed since it was written"];
+    refused(convnn().args(["eval", "--data", "sample"]).arg(out.join("weights")), &says);
     std::fs::write(&model, &bytes).unwrap();
     refused(convnn().args(wrong).arg(out.join("weights")), &["--dataset", "cifar100", "10 classes"]);
 }

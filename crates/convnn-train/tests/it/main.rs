@@ -7,10 +7,20 @@ mod bench;
 mod checkpoints;
 mod command;
 mod config;
+mod corpus;
 mod exact;
+#[cfg(target_os = "linux")]
+mod failures;
+mod golden;
 mod import;
 mod interruption;
 mod learning;
+#[cfg(target_os = "linux")]
+mod locks;
 mod parity;
 mod reproducibility;
+#[cfg(target_os = "linux")]
+mod resuming;
+#[cfg(target_os = "linux")]
+mod stopping;
 mod threads;
