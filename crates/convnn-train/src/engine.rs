@@ -247,7 +247,11 @@ impl<'a> Training<'a> {
 
     fn save(&mut self) -> Result<()> {
         let tensors = self.session.tensors();
-        self.checkpoint_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state())?;
+        let saved = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state());
+        self.checkpoint_sha256 = saved.map_err(|error| match error {
+            Error::Models(convnn_models::Error::Tensor { .. }) => self.diverged("a parameter", f64::NAN),
+            error => error,
+        })?;
         Ok(())
     }
 

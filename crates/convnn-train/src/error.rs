@@ -82,8 +82,8 @@ pub enum Error {
     },
     /// A checkpoint of another version of this program.
     #[error(
-        "{} is of another version of convnn: {reason}; nothing was changed; resume with the version that wrote it, or add \
-         --force to read what can be read",
+        "{} is of another version of convnn: {reason}; nothing was changed; use the version that wrote it, or resume with \
+         --force",
         path.display()
     )]
     OtherFormat {

@@ -184,16 +184,22 @@ impl RunFolder {
         Ok(written)
     }
 
-    /// Removes what interrupted writes left behind: hidden files with the id of a process, and hidden folders.
+    /// Removes what interrupted writes left behind: hidden files with the id of a process, and hidden folders. A folder
+    /// that was about to be replaced gets its name back.
     fn sweep(&self) -> Result<()> {
         let list = || fs::read_dir(&self.path)?.collect::<std::io::Result<Vec<_>>>();
         for entry in list().map_err(Error::io("list", &self.path))? {
-            let name = entry.file_name();
+            let (path, name) = (entry.path(), entry.file_name());
             let Some(name) = name.to_str() else { continue };
             let is_process = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
             let of_process = name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, end)| is_process(end));
-            if of_process || name.ends_with(".part") || [SAVING, OLD].iter().any(|prefix| name.starts_with(prefix)) {
-                remove(&entry.path())?;
+            let replaced = name.strip_prefix(OLD).map(|name| self.path.join(name));
+            match replaced {
+                Some(replaced) if !replaced.exists() => {
+                    fs::rename(&path, &replaced).map_err(Error::io("rename", &path))?;
+                }
+                _ if of_process || replaced.is_some() || name.starts_with(SAVING) => remove(&path)?,
+                _ => {}
             }
         }
         Ok(())

@@ -118,12 +118,16 @@ fn leftovers_are_swept() {
         std::fs::create_dir(run.join(folder)).unwrap();
         std::fs::write(run.join(folder).join("model.safetensors"), "x").unwrap();
     }
-    for file in [".config.toml.4711", ".result.json.1", "download.part"] {
+    for file in [".config.toml.4711", ".result.json.1"] {
         std::fs::write(run.join(file), "x").unwrap();
     }
     for run in [&run, &clean] {
         succeed(tiny_vgg(run, 2).arg("--resume"));
     }
+    // The weights were about to be replaced.
+    std::fs::rename(run.join("weights"), run.join(".old-weights")).unwrap();
+    succeed(tiny_vgg(&run, 3).arg("--resume"));
+    succeed(tiny_vgg(&clean, 3).arg("--resume"));
     let names = |run: &Path| {
         let files = contents(run).into_iter().map(|(path, _)| path.strip_prefix(run).unwrap().to_owned());
         files.filter(|path| !path.starts_with("tensorboard")).collect::<Vec<_>>()
