@@ -106,6 +106,7 @@ impl<'a> Training<'a> {
         training.resume()?;
         // The checkpoint is valid; from here on files are written.
         run.folder.reopen(config)?;
+        run.folder.checkpoints().sweep(&training.state.history)?;
         let environment = Environment::read(&run.data.origin, run.command.clone(), training.state.step);
         run.folder.write_json("environment.json", &environment)?;
         run.folder.reset_metrics(&training.state.history)?;

@@ -130,35 +130,40 @@ impl Checkpoints {
         sync_directory(&self.folder).map_err(Error::io("sync", &self.folder))
     }
 
-    /// Removes all but the newest two and the best, of those that verify, and what interrupted saves and removals left.
+    /// Removes what interrupted saves and removals left behind; complete checkpoints stay.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn sweep(&self, history: &[EpochMetrics]) -> Result<()> {
+        let kept = self.kept(history)?;
+        let leftover = |path: &PathBuf| is_leftover(path) && !kept.contains(path);
+        entries(&self.folder)?.iter().filter(|path| leftover(path)).try_for_each(|path| remove(path))
+    }
+
+    /// Removes all but the newest two and the best, of those that verify, and all leftovers.
     fn prune(&self, history: &[EpochMetrics]) -> Result<()> {
-        let list = self.list()?;
-        let valid: Vec<_> = list.iter().filter(|(_, path)| Checkpoint::verify(path).is_ok()).collect();
-        let epoch =
-            |metrics: &&EpochMetrics| valid.iter().any(|((epoch, batch), _)| (*epoch, *batch) == (metrics.epoch, 0));
-        let history: Vec<_> = history.iter().filter(epoch).cloned().collect();
+        let kept = self.kept(history)?;
+        let old = |path: &PathBuf| position(path).is_some() && !is_leftover(path) && !kept.contains(path);
+        entries(&self.folder)?.iter().filter(|path| old(path)).try_for_each(|path| self.discard(path))?;
+        self.sweep(history)
+    }
+
+    /// The newest two and the best of the checkpoints that verify.
+    fn kept(&self, history: &[EpochMetrics]) -> Result<Vec<PathBuf>> {
+        let mut valid = self.list()?;
+        valid.retain(|(_, path)| Checkpoint::verify(path).is_ok());
+        let mut history = history.to_vec();
+        history.retain(|metrics| valid.iter().any(|(position, _)| *position == (metrics.epoch, 0)));
         let best = best(&history).map(|metrics| (metrics.epoch, 0));
-        let newest = valid.iter().rev().take(2);
-        let kept: Vec<&Path> = newest
-            .chain(valid.iter().filter(|(position, _)| Some(*position) == best))
-            .map(|(_, path)| path.as_path())
-            .collect();
-        for path in entries(&self.folder)? {
-            let hidden = is_old(&path) || file_name(&path).starts_with(SAVING);
-            if (hidden || position(&path).is_some()) && !kept.contains(&path.as_path()) {
-                self.discard(&path)?;
-            }
-        }
-        Ok(())
+        let old = valid.len().saturating_sub(2);
+        let kept =
+            valid.into_iter().enumerate().filter(|(index, (position, _))| *index >= old || Some(*position) == best);
+        Ok(kept.map(|(_, (_, path))| path).collect())
     }
 
     /// Removes a checkpoint; it is complete or absent at any moment.
     fn discard(&self, path: &Path) -> Result<()> {
-        let name = file_name(path);
-        if name.starts_with('.') {
-            return remove(path);
-        }
-        let aside = self.folder.join(format!("{OLD}{name}"));
+        let aside = self.folder.join(format!("{OLD}{}", file_name(path)));
         remove(&aside)?;
         fs::rename(path, &aside).map_err(Error::io("rename", path))?;
         remove(&aside)
@@ -239,6 +244,11 @@ fn position(path: &Path) -> Option<(usize, usize)> {
         rest.split_once("-batch-").unwrap_or((rest, "0"))
     };
     Some((epoch.parse().ok()?, batch.parse().ok()?))
+}
+
+/// Whether an interrupted save or removal may have left `path` behind.
+fn is_leftover(path: &Path) -> bool {
+    is_old(path) || file_name(path).starts_with(SAVING)
 }
 
 fn is_old(path: &Path) -> bool {

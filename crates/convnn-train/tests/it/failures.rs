@@ -26,10 +26,13 @@ pub fn newest(run: &Path) -> Checkpoint {
     Checkpoints::new(run.join("checkpoints")).newest(Formats::Known).unwrap().0.unwrap()
 }
 
-/// The names of the hidden files and folders below `run`.
+/// The files below `run` that are hidden, or in hidden folders.
 fn leftovers(run: &Path) -> Vec<PathBuf> {
-    let hidden = |path: &PathBuf| path.strip_prefix(run).unwrap().to_string_lossy().replace("/.", "\0").contains('\0');
-    contents(run).into_iter().map(|(path, _)| path).filter(hidden).collect()
+    let is_hidden = |path: &PathBuf| {
+        let mut parts = path.strip_prefix(run).unwrap().components();
+        parts.any(|part| part.as_os_str().to_string_lossy().starts_with('.'))
+    };
+    contents(run).into_iter().map(|(path, _)| path).filter(is_hidden).collect()
 }
 
 /// Lets the n-th operation below the folder of the checkpoints fail, for every n.
@@ -61,7 +64,7 @@ fn fails_everywhere(error: i32) {
         assert!(newest(&run).state.epoch >= 1, "{n}");
         succeed(tiny_vgg(&run, 4).arg("--resume"));
         assert_eq!(fingerprint(&run), expected, "{n}");
-        assert_eq!(leftovers(&run), [PathBuf::new(); 0], "{n}");
+        assert!(leftovers(&run).is_empty(), "{n}: {:?}", leftovers(&run));
         std::fs::remove_dir_all(&run).unwrap();
     }
 }
@@ -81,25 +84,25 @@ fn twenty_kills_at_random_moments() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
     let started = Instant::now();
-    succeed(&mut tiny_vgg(&whole, 30));
+    succeed(&mut tiny_vgg(&whole, 60));
     let time = started.elapsed().as_secs_f64();
     let mut random = 20251114u64;
     let mut kills = 0;
     for _ in 0..20 {
-        let mut child = start(tiny_vgg(&run, 30).arg("--resume"));
+        let mut child = start(tiny_vgg(&run, 60).arg("--resume"));
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        std::thread::sleep(Duration::from_secs_f64(time * 0.25 * (random >> 40) as f64 / (1u64 << 24) as f64));
+        std::thread::sleep(Duration::from_secs_f64(time * 0.08 * (random >> 40) as f64 / (1u64 << 24) as f64));
         child.kill().unwrap();
         kills += usize::from(!child.wait().unwrap().success());
         Checkpoints::new(run.join("checkpoints")).newest(Formats::Known).unwrap();
     }
     assert!(kills >= 10, "only {kills} runs were killed before their end");
-    succeed(tiny_vgg(&run, 30).arg("--resume"));
+    succeed(tiny_vgg(&run, 60).arg("--resume"));
     assert_eq!(fingerprint(&run), fingerprint(&whole));
 }
 
 /// Unmounts at the end of a test.
-struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
@@ -108,7 +111,7 @@ impl Drop for Mounted {
 }
 
 /// A file system in memory at `path`, or `None` if this user may not mount one.
-pub fn mount(path: &Path, megabytes: usize) -> Option<impl Drop + use<>> {
+pub fn mount(path: &Path, megabytes: usize) -> Option<Mounted> {
     std::fs::create_dir_all(path).unwrap();
     let size = format!("size={megabytes}m");
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output();
@@ -129,7 +132,7 @@ fn a_full_disk() {
     while std::fs::write(disk.join(format!("ballast-{}", ballast.len())), vec![0; 4096]).is_ok() {
         ballast.push(disk.join(format!("ballast-{}", ballast.len())));
     }
-    for room in [0, 3, 6] {
+    for room in [0, 1, 1] {
         for file in ballast.drain(ballast.len() - room..) {
             std::fs::remove_file(file).unwrap();
         }

@@ -55,7 +55,9 @@ fn a_repeat_within_a_second_is_the_same_signal() {
         let twice = format!("kill -s TERM {id} && kill -s {} {id}", ["TERM", "INT"][attempt % 2]);
         succeed(Command::new("sh").args(["-c", &twice]));
         let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(143), "{output:?}");
+        // Of two signals, either may arrive first.
+        let codes = if attempt % 2 == 0 { &[143][..] } else { &[143, 130] };
+        assert!(output.status.code().is_some_and(|code| codes.contains(&code)), "{output:?}");
         assert!(String::from_utf8(output.stderr).unwrap().contains("everything is saved"));
     }
     let run = folder.path().join("run-0");
