@@ -135,17 +135,20 @@ impl Checkpoints {
     /// # Errors
     /// If something cannot be removed.
     pub fn sweep(&self, history: &[EpochMetrics]) -> Result<()> {
-        let kept = self.kept(history)?;
-        let leftover = |path: &PathBuf| is_leftover(path) && !kept.contains(path);
-        entries(&self.folder)?.iter().filter(|path| leftover(path)).try_for_each(|path| remove(path))
+        self.remove_leftovers(&self.kept(history)?)
     }
 
     /// Removes all but the newest two and the best, of those that verify, and all leftovers.
     fn prune(&self, history: &[EpochMetrics]) -> Result<()> {
         let kept = self.kept(history)?;
-        let old = |path: &PathBuf| position(path).is_some() && !is_leftover(path) && !kept.contains(path);
-        entries(&self.folder)?.iter().filter(|path| old(path)).try_for_each(|path| self.discard(path))?;
-        self.sweep(history)
+        let old = |path: &&PathBuf| position(path).is_some() && !is_leftover(path) && !kept.contains(path);
+        entries(&self.folder)?.iter().filter(old).try_for_each(|path| self.discard(path))?;
+        self.remove_leftovers(&kept)
+    }
+
+    fn remove_leftovers(&self, kept: &[PathBuf]) -> Result<()> {
+        let left = |path: &&PathBuf| is_leftover(path) && !kept.contains(path);
+        entries(&self.folder)?.iter().filter(left).try_for_each(|path| remove(path))
     }
 
     /// The newest two and the best of the checkpoints that verify.
