@@ -62,6 +62,8 @@ impl TrainingImages {
     /// Identifies the training images of `data`.
     pub fn of(data: &Dataset) -> Self {
         let labels = data.train.labels(Labels::Fine).unwrap_or_default();
+        // The lower bytes: there were no others in the first version, and their digest remains comparable.
+        let labels: Vec<u8> = labels.iter().map(|&label| label as u8).collect();
         Self { origin: data.origin.clone(), labels_sha256: hex(&Sha256::digest(labels)) }
     }
 }

@@ -263,6 +263,7 @@ impl<'a> Training<'a> {
                 row("test top-5", format!("{:.2} %", score.top5)),
                 row("test loss", format!("{:.4}", score.loss)),
             ],
+            classes: self.run.data.classes.to_vec(),
         };
         let folder = self.run.folder.path().join("weights");
         Ok(convnn_models::weights::save(&folder, &config.model, &self.session.parameters, &card)?)

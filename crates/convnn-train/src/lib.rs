@@ -7,6 +7,7 @@ pub mod config;
 pub mod engine;
 pub mod environment;
 mod error;
+pub mod images;
 pub mod import;
 pub mod metrics;
 pub mod optimizer;
@@ -19,6 +20,7 @@ pub mod session;
 pub mod stop;
 pub mod tensor_file;
 pub mod tensorboard;
+pub mod view;
 pub mod weights;
 
 pub use error::{Error, Result};

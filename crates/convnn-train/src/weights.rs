@@ -5,6 +5,7 @@ use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::Tensor;
+use convnn_data::{Dataset, DatasetName, Directory};
 use convnn_models::ModelConfig;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,12 @@ pub struct Weights {
     pub config: ModelConfig,
     /// Where the run read its images from, if known.
     pub data: Option<String>,
+    /// The data set of the run, if known.
+    pub dataset: Option<DatasetName>,
+    /// Share of the pictures of a folder that are test pictures, if it has no test part of its own.
+    pub test_share: f64,
+    /// The names of the classes, if known.
+    pub classes: Option<Vec<String>>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -32,7 +39,9 @@ impl Weights {
         }
         if path.join("config.json").exists() {
             let (config, tensors) = convnn_models::weights::load(path)?;
-            return Ok(Self { origin: path.to_owned(), config, data: None, tensors });
+            let classes = convnn_models::weights::classes(path)?;
+            let (data, dataset, test_share) = (None, None, Directory::from(path).test_share);
+            return Ok(Self { origin: path.to_owned(), config, data, dataset, test_share, classes, tensors });
         }
         let foreign = |found: &str| Error::Folder {
             folder: path.to_owned(),
@@ -65,11 +74,30 @@ impl Weights {
         Ok(session)
     }
 
+    /// Checks that `data` has the classes that the model was trained on, in the same order.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for the first class with another name.
+    pub fn check_classes(&self, data: &Dataset) -> Result<()> {
+        let known = self.classes.iter().flatten();
+        match known.zip(data.classes.iter()).enumerate().find(|(_, (trained, found))| trained != found) {
+            None => Ok(()),
+            Some((label, (trained, found))) => Err(Error::Value {
+                key: format!("class {label} of {}", data.origin),
+                found: format!("`{found}`"),
+                expected: format!("`{trained}`, as in {}", self.origin.display()),
+            }),
+        }
+    }
+
     fn from_checkpoint(checkpoint: Checkpoint) -> Self {
         let config = checkpoint.state.config;
         Self {
             origin: checkpoint.folder,
             data: Some(config.data).filter(|data| data != "search"),
+            dataset: Some(config.dataset),
+            test_share: config.test_share,
+            classes: None,
             config: config.model,
             tensors: checkpoint.model,
         }

@@ -1,9 +1,9 @@
 //! `convnn train`.
 
 use super::{output, set_threads};
-use convnn_data::Search;
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
+use convnn_train::images;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
 use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run};
@@ -32,13 +32,18 @@ pub struct Args {
     /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, `sample` for the few images built into this program, or `hub` for the
-    /// Hugging Face hub (in builds with `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
+    /// A folder of pictures (train/CLASS/*.png, with test/CLASS or a part set aside), a folder with the official files of
+    /// --dataset, `sample` for the few images built into this program, or `hub` for the Hugging Face hub (in builds with
+    /// `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
-    /// cifar10 or cifar100
+    /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or folder if --data is
+    /// a folder of pictures]
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
+    /// Hold out N training images, the same share of every class, for validation
+    #[arg(long, value_name = "N")]
+    holdout: Option<i64>,
     /// Number of passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<i64>,
@@ -85,8 +90,7 @@ pub fn run(args: Args) -> Result<()> {
         Found::Unfinished(folder) => Some(folder),
         Found::Nothing => None,
     };
-    let named = (config.data != "search").then(|| Path::new(&config.data));
-    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
+    let data = images::of_run(&config)?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
     let folder = match found {
@@ -125,6 +129,7 @@ impl Args {
         };
         option("data", self.data.clone().map(toml::Value::String));
         option("dataset", self.dataset.clone().map(toml::Value::String));
+        option("holdout", self.holdout.map(toml::Value::Integer));
         option("epochs", self.epochs.map(toml::Value::Integer));
         option("seed", self.seed.map(toml::Value::Integer));
         let stored = self.stored_config()?;

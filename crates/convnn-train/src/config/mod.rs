@@ -10,7 +10,7 @@ pub use sources::{Assignment, Sources};
 
 use crate::schedule::{LearningRate, Schedule};
 use crate::{Error, Result};
-use convnn_data::{Augmentation, DatasetName};
+use convnn_data::{Augmentation, DatasetName, Mix};
 use convnn_models::{Decay, ModelConfig};
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,17 @@ pub struct RunConfig {
     pub epochs: usize,
     /// Number of images per step.
     pub batch_size: usize,
-    /// How training images are augmented.
+    /// How training images are augmented: `none`, `crop_flip`, or a list of steps.
     pub augmentation: Augmentation,
+    /// α of mixup: the share of the other image has the beta distribution of α and α. 0 is off.
+    #[serde(default)]
+    pub mixup: f64,
+    /// α of CutMix. 0 is off; with mixup, every batch uses one of the two.
+    #[serde(default)]
+    pub cutmix: f64,
+    /// Share of the pictures of a folder that are test pictures, if it has no test part of its own.
+    #[serde(default = "test_share")]
+    pub test_share: f64,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// The full learning rate.
@@ -51,6 +60,9 @@ pub struct RunConfig {
     pub step_epochs: usize,
     /// Factor of every drop of the `step` schedule.
     pub step_factor: f64,
+    /// Number of training images held out for validation.
+    #[serde(default)]
+    pub holdout: usize,
     /// What happens if the first step leaves a parameter untrained.
     pub audit: AuditRule,
     /// The model and the layer that it is made of.
@@ -107,6 +119,9 @@ impl RunConfig {
             epochs: training.epochs,
             batch_size: training.batch_size,
             augmentation: Augmentation::default(),
+            mixup: 0.0,
+            cutmix: 0.0,
+            test_share: test_share(),
             optimizer: OptimizerKind::AdamW,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
@@ -119,6 +134,7 @@ impl RunConfig {
             warmup_epochs: 0,
             step_epochs: 30,
             step_factor: 0.1,
+            holdout: 0,
             audit: AuditRule::Strict,
             model: (preset.config)(),
         })
@@ -157,12 +173,20 @@ impl RunConfig {
             let expected = format!("at most `epochs`, which is {}", self.epochs);
             return Err(value_error("warmup_epochs", self.warmup_epochs, &expected));
         }
-        let classes = self.dataset.classes();
-        if self.model.classes() != classes {
+        self.augmentation.check()?;
+        self.mix().check()?;
+        number("test_share", self.test_share, self.test_share > 0.0 && self.test_share < 1.0, "between 0 and 1")?;
+        // How many classes a folder has is checked when it is read.
+        if let Some(classes) = self.dataset.classes().filter(|classes| *classes != self.model.classes()) {
             let expected = format!("{classes}, the number of classes of {}", self.dataset);
             return Err(value_error("model.classes", self.model.classes(), &expected));
         }
         Ok(self.model.check()?)
+    }
+
+    /// How the images of a batch are mixed.
+    pub fn mix(&self) -> Mix {
+        Mix { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// The learning rate schedule, given the number of steps per epoch.
@@ -177,6 +201,10 @@ impl RunConfig {
             drop_factor: self.step_factor,
         }
     }
+}
+
+const fn test_share() -> f64 {
+    0.2
 }
 
 fn value_error(key: &str, found: impl std::fmt::Display, expected: &str) -> Error {

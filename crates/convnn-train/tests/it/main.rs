@@ -11,6 +11,7 @@ mod exact;
 mod import;
 mod interruption;
 mod learning;
+mod own_data;
 mod parity;
 mod reproducibility;
 mod threads;
