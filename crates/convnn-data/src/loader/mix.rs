@@ -55,7 +55,8 @@ impl Mix {
             (_, cutmix) => cutmix,
         };
         let own = if cut {
-            let rectangle = Rectangle::draw(generator, beta(generator, self.cutmix), side);
+            let own = beta(generator, self.cutmix);
+            let rectangle = Rectangle::draw(generator, own, side);
             with_previous(images, CHANNELS * side * side, |image, previous| rectangle.copy(image, previous));
             rectangle.own_share()
         } else {

@@ -2,7 +2,8 @@
 //!
 //! Rows, then columns, are filtered with a triangle whose half width is one pixel of the coarser grid, so shrinking
 //! averages ("antialias") and enlarging interpolates. As in Pillow's `Resample.c`, weights are integers with 22
-//! fractional bits and each pass rounds to bytes.
+//! fractional bits and each pass rounds to bytes. (From version 13 on, Pillow begins with the columns if an image is more than
+//! twice as high as wide; then some bytes differ by 1.)
 
 use std::ops::Range;
 

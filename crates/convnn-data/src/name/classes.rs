@@ -2,7 +2,7 @@
 
 pub(super) const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
-pub(super) pub(super) const CIFAR100_COARSE: [&str; 20] = [
+pub(super) const CIFAR100_COARSE: [&str; 20] = [
     "aquatic_mammals",
     "fish",
     "flowers",
@@ -25,7 +25,7 @@ pub(super) pub(super) const CIFAR100_COARSE: [&str; 20] = [
     "vehicles_2",
 ];
 
-pub(super) pub(super) const CIFAR100_FINE: [&str; 100] = [
+pub(super) const CIFAR100_FINE: [&str; 100] = [
     "apple",
     "aquarium_fish",
     "baby",

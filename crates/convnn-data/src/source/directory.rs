@@ -88,9 +88,9 @@ fn record_labels(name: DatasetName) -> &'static [Labels] {
 /// The folder with all the files: `path` itself, or the archive's folder inside it.
 fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
     let inner = path.join(name.folder());
-    let command = || command(name, if path.ends_with(name.folder()) { path } else { &inner });
+    let download = || command(name, if path.ends_with(name.folder()) { path } else { &inner });
     if !path.try_exists().map_err(Error::io(path))? {
-        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: command() });
+        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: download() });
     }
     let holds_some = |folder: &Path| files.iter().any(|file| folder.join(file.name).exists());
     let Some(folder) = [path, &inner].into_iter().find(|folder| holds_some(folder)) else {
@@ -98,7 +98,7 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
             folder: path.to_owned(),
             dataset: name,
             first: files.first().map(|file| file.name.to_owned()).unwrap_or_default(),
-            command: command(),
+            command: download(),
         });
     };
     let missing: Vec<String> =

@@ -69,7 +69,7 @@ def pictures():
         (folder / name).with_suffix(".rgb").write_bytes(planes(read))
 
     write("wide.png", Image.fromarray(pattern(41, 23, 3)))
-    write("tall.webp", Image.fromarray(pattern(19, 50, 3)), lossless=True)
+    write("tall.webp", Image.fromarray(pattern(19, 37, 3)), lossless=True)
     write("small.png", Image.fromarray(pattern(7, 9, 3)))
     write("gray.png", Image.fromarray(pattern(30, 21, 1)[:, :, 0]))
     write("alpha.png", Image.fromarray(pattern(20, 31, 4)))

@@ -19,7 +19,7 @@ use crate::split::CHANNELS;
 
 /// One step of an [`Augmentation`](super::Augmentation), written `"flip"` or, with options, `{ crop = { padding = 4 } }`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", remote = "Self")]
+#[serde(rename_all = "snake_case", remote = "Self", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Step {
     /// A random crop of the image padded by black pixels.

@@ -35,8 +35,8 @@ impl Fixture {
     fn record(name: DatasetName, file: usize, record: usize) -> Vec<u8> {
         let number = (10 * file + record) as u8;
         let labels = match name {
-            DatasetName::Cifar10 => vec![number % 10],
             DatasetName::Cifar100 => vec![number % 20, 50 + number],
+            _ => vec![number % 10],
         };
         let pixels = (0..IMAGE).map(|i| (i % 251) as u8 ^ number);
         labels.into_iter().chain(pixels).collect()

@@ -21,8 +21,8 @@ const PICTURES: &str = "img.bytes";
 /// Columns of the labels, fine labels first.
 fn label_columns(name: DatasetName) -> &'static [(Labels, &'static str)] {
     match name {
-        DatasetName::Cifar10 => &[(Labels::Fine, "label")],
         DatasetName::Cifar100 => &[(Labels::Fine, "fine_label"), (Labels::Coarse, "coarse_label")],
+        _ => &[(Labels::Fine, "label")],
     }
 }
 

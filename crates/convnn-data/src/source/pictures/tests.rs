@@ -116,8 +116,8 @@ fn broken_pictures_are_named_and_their_number_is_bounded() {
 /// A picture that claims to be huge is refused by its header.
 #[test]
 fn a_huge_picture_is_refused_before_it_is_decoded() {
-    let folder = folder(&["a/0.png", "a/1.png", "b/0.png", "b/1.png"]);
-    let path = folder.path().join("a/0.png");
+    let folder = folder(&["train/a/0.png", "train/b/0.png", "test/a/0.png"]);
+    let path = folder.path().join("train/a/0.png");
     let mut bytes = fs::read(&path).unwrap();
     // Width and height follow the signature, the length and the name of the first chunk; its checksum is next.
     bytes[16..24].copy_from_slice(&[0, 0, 127, 255, 0, 0, 127, 255]);
@@ -125,7 +125,7 @@ fn a_huge_picture_is_refused_before_it_is_decoded() {
     bytes[29..33].copy_from_slice(&crc.to_be_bytes());
     fs::write(&path, bytes).unwrap();
     let message = message(&folder);
-    assert!(message.contains("DIR/a/0.png: ") && message.to_lowercase().contains("limit"), "{message}");
+    assert!(message.contains("DIR/train/a/0.png: ") && message.to_lowercase().contains("limit"), "{message}");
 }
 
 fn crc(bytes: &[u8]) -> u32 {
