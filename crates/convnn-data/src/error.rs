@@ -180,7 +180,9 @@ pub enum Error {
     },
 
     /// The pictures do not fit into memory.
-    #[error("{images} pictures of {side}×{side} pixels need {bytes} bytes of memory; use fewer pictures or a smaller model.image")]
+    #[error(
+        "{images} pictures of {side}×{side} pixels need {bytes} bytes of memory; use fewer pictures or a smaller model.image"
+    )]
     PicturesMemory {
         /// Number of pictures.
         images: usize,

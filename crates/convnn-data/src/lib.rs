@@ -13,7 +13,7 @@ pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use loader::{
     Augmentation, Batch, Batches, Crop, Loader, LoaderConfig, Mix, Noise, Normalization, Order, PADDING, RandAugment,
-    RandomErasing, Resizer, ResizedCrop, Step, Streams,
+    RandomErasing, ResizedCrop, Resizer, Step, Streams,
 };
 pub use name::{DatasetName, Labels, UnknownDataset};
 pub use source::{Directory, HubConfig, Search, Source, picture_classes, verify};

@@ -76,9 +76,8 @@ impl DatasetName {
     /// A shell command that downloads the official files into `folder`; `None` for a folder of pictures.
     pub fn download_command(self, folder: &Path) -> Option<String> {
         let folder = quote(folder);
-        let archive = |url: &str| {
-            format!("mkdir -p {folder} && curl -fL {url} | tar -xz --strip-components=1 -C {folder}")
-        };
+        let archive =
+            |url: &str| format!("mkdir -p {folder} && curl -fL {url} | tar -xz --strip-components=1 -C {folder}");
         let files = |url: &str| {
             let names = "{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-ubyte.gz";
             format!("mkdir -p {folder} && cd {folder} && curl -fL --remote-name-all '{url}/{names}'")

@@ -123,12 +123,7 @@ impl Split {
         let mut images = Vec::with_capacity(indices.len() * self.image_len());
         indices.iter().for_each(|&index| images.extend_from_slice(self.image(index)));
         let select = |labels: &[u16]| indices.iter().map(|&index| labels[index]).collect();
-        Self {
-            side: self.side,
-            images,
-            labels: select(&self.labels),
-            coarse: self.coarse.as_deref().map(select),
-        }
+        Self { side: self.side, images, labels: select(&self.labels), coarse: self.coarse.as_deref().map(select) }
     }
 
     /// The images as an f32 tensor (n, 3, S, S) with values in [0, 1], not normalised.

@@ -1,6 +1,7 @@
 //! The names of the classes, by label.
 
-pub(super) const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+pub(super) const CIFAR10: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 pub(super) const CIFAR100_COARSE: [&str; 20] = [
     "aquatic_mammals",
@@ -130,15 +131,5 @@ pub(super) const CIFAR100_FINE: [&str; 100] = [
 
 pub(super) const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-pub(super) const FASHION: [&str; 10] = [
-    "t-shirt_or_top",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle_boot",
-];
+pub(super) const FASHION: [&str; 10] =
+    ["t-shirt_or_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot"];

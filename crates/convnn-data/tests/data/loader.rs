@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use convnn_data::{
-    Augmentation, Batch, Dataset, DatasetName, Error, IMAGE, Labels, Loader, LoaderConfig, Mix, Noise, Normalization, Order,
-    RandAugment, RandomErasing, ResizedCrop, Resizer, Split, Step, Streams,
+    Augmentation, Batch, Dataset, DatasetName, Error, IMAGE, Labels, Loader, LoaderConfig, Mix, Noise, Normalization,
+    Order, RandAugment, RandomErasing, ResizedCrop, Resizer, Split, Step, Streams,
 };
 use md5::{Digest, Md5};
 use rand_chacha::ChaCha8Rng;
@@ -222,20 +222,25 @@ fn cutmix_copies_a_rectangle_and_its_share_of_the_target() {
         let own = own_shares(&targets);
         for image in 0..11 {
             let at = |pixels: &[f32], image: usize, i: usize| pixels[image % 11 * IMAGE + i];
-            let replaced: Vec<usize> =
-                (0..1024).filter(|&i| at(&after, image, i) != at(&before, image, i)).map(|i| i + image * IMAGE).collect();
+            let replaced: Vec<usize> = (0..1024)
+                .filter(|&i| at(&after, image, i) != at(&before, image, i))
+                .map(|i| i + image * IMAGE)
+                .collect();
             for i in &replaced {
                 assert_eq!(after[*i], before[(i + 10 * IMAGE) % (11 * IMAGE)]);
             }
-            let (rows, columns): (Vec<usize>, Vec<usize>) =
-                replaced.iter().map(|i| (i % IMAGE / 32, i % 32)).unzip();
+            let (rows, columns): (Vec<usize>, Vec<usize>) = replaced.iter().map(|i| (i % IMAGE / 32, i % 32)).unzip();
             let extent = |values: &[usize]| match (values.iter().min(), values.iter().max()) {
                 (Some(min), Some(max)) => max - min + 1,
                 _ => 0,
             };
             // Equal pixels of the two images hide parts of the rectangle, but never enlarge it.
             let area = (1024. * (1. - own[0])).round() as usize;
-            assert!(extent(&rows) * extent(&columns) <= area && replaced.len() * 10 >= area * 8, "{area} {}", replaced.len());
+            assert!(
+                extent(&rows) * extent(&columns) <= area && replaced.len() * 10 >= area * 8,
+                "{area} {}",
+                replaced.len()
+            );
             cut += replaced.len();
         }
     }

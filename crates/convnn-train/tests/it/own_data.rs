@@ -1,6 +1,6 @@
 //! Folders of pictures, augmentation, held-out images and averaged flips, through the binary.
 
-use crate::command::{Finished, convnn, finish, fingerprint, result, succeed, tiny_vit};
+use crate::command::{Finished, convnn, fingerprint, finish, result, succeed, tiny_vit};
 use convnn_data::Dataset;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     let eval = |path: &Path, data: Option<&Path>, options: &[&str]| {
         let mut command = convnn();
         command.args(["eval", "--json"]).args(options).arg(path);
-        data.iter().for_each(|data| drop(command.arg("--data").arg(data)));
+        command.args(data.iter().flat_map(|data| [Path::new("--data"), data]));
         serde_json::from_str::<serde_json::Value>(&succeed(&mut command).stdout).unwrap()
     };
     let of_run = eval(&run, None, &[]);

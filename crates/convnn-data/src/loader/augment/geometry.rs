@@ -61,8 +61,7 @@ pub(crate) type Affine = [f64; 6];
 /// As Pillow does, in fixed point with 16 fractional bits.
 pub(crate) fn transform(canvas: &mut Canvas, [a, b, c, d, e, f]: Affine) {
     let fix = |value: f64| (value * 65536. + 0.5).floor() as i64;
-    let (a, b, c, d, e, f) =
-        (fix(a), fix(b), fix(c + a * 0.5 + b * 0.5), fix(d), fix(e), fix(f + d * 0.5 + e * 0.5));
+    let (a, b, c, d, e, f) = (fix(a), fix(b), fix(c + a * 0.5 + b * 0.5), fix(d), fix(e), fix(f + d * 0.5 + e * 0.5));
     canvas.redraw(|side, image, moved| {
         let inside = |position: i64| usize::try_from(position >> 16).ok().filter(|position| *position < side);
         for row in 0..side {

@@ -65,10 +65,7 @@ impl Operation {
 
     /// Whether the magnitude is negated with probability ½.
     fn is_signed(self) -> bool {
-        !matches!(
-            self,
-            Self::Identity | Self::Posterize | Self::Solarize | Self::AutoContrast | Self::Equalize
-        )
+        !matches!(self, Self::Identity | Self::Posterize | Self::Solarize | Self::AutoContrast | Self::Equalize)
     }
 
     /// The magnitude at `strength`, from 0 to 1, for images of `side` pixels.

@@ -9,11 +9,11 @@ use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::PADDING;
 use super::canvas::Canvas;
 use super::geometry;
 use super::rand_augment::RandAugment;
 use super::rectangle::{RandomErasing, ResizedCrop};
-use super::PADDING;
 use crate::loader::random::{below, normal};
 use crate::split::CHANNELS;
 

@@ -4,8 +4,8 @@ use md5::{Digest, Md5};
 use rand_chacha::rand_core::SeedableRng;
 
 use super::rand_augment::Operation;
-use super::{Canvas, geometry};
 use super::*;
+use super::{Canvas, geometry};
 use crate::loader::Normalization;
 use crate::name::DatasetName;
 use crate::split::{IMAGE, SIDE};
@@ -194,8 +194,5 @@ fn options_out_of_range_are_named() {
         assert_eq!(message, format!("augmentation: {expected}"), "{text}");
     }
     let many = Augmentation::Steps(vec![Step::Flip {}; 17]);
-    assert_eq!(
-        many.check().unwrap_err().to_string(),
-        "augmentation: the number of steps is 17; expected at most 16"
-    );
+    assert_eq!(many.check().unwrap_err().to_string(), "augmentation: the number of steps is 17; expected at most 16");
 }

@@ -131,8 +131,7 @@ fn a_folder_without_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let error = open(DatasetName::Cifar100, folder.path(), None).unwrap_err();
     let message = error.to_string();
-    let expected =
-        "holds neither the files of CIFAR-100 (train.bin, …) nor a folder cifar-100-binary\ndownload them with:\n  mkdir";
+    let expected = "holds neither the files of CIFAR-100 (train.bin, …) nor a folder cifar-100-binary\ndownload them with:\n  mkdir";
     assert!(message.contains(expected), "{message}");
 }
 

@@ -61,10 +61,8 @@ fn load(config: &HubConfig, repository: &Repository, pinned: &Pinned, path: &Pat
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     // Until it is complete, the file has another name; if anything fails, it is removed.
     let mut aside = Aside(new_file(folder).map_err(Error::io(folder))?);
-    let url = format!(
-        "datasets/{}/resolve/{}/{}/{}",
-        repository.name, repository.revision, repository.folder, pinned.name
-    );
+    let url =
+        format!("datasets/{}/resolve/{}/{}/{}", repository.name, repository.revision, repository.folder, pinned.name);
     let failed = |reason| Error::Hub { file, endpoint: config.shown_endpoint(), reason };
     let bytes = fetch(config, &url, pinned, &mut aside).map_err(failed)?;
     let sync = aside.0.as_file().sync_all();

@@ -86,7 +86,8 @@ impl HubConfig {
         config.token = text("HF_TOKEN");
         config.proxy = text("HTTPS_PROXY").or_else(|| text("https_proxy"));
         let seconds = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
-        config.timeout = seconds.filter(|seconds| (1..=3600).contains(seconds)).map_or(config.timeout, Duration::from_secs);
+        config.timeout =
+            seconds.filter(|seconds| (1..=3600).contains(seconds)).map_or(config.timeout, Duration::from_secs);
         Some(config)
     }
 }

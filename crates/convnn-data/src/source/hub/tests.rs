@@ -115,7 +115,10 @@ impl Client {
         Server::new(move |path, stream| {
             let found = [("train.parquet", &train), ("test.parquet", &test)];
             let found = found.into_iter().find(|(name, _)| path == format!("{FOLDER}{name}"));
-            send(stream, &found.map_or_else(|| response("404 Not Found", &[], b""), |(_, file)| response("200 OK", &[], file)));
+            send(
+                stream,
+                &found.map_or_else(|| response("404 Not Found", &[], b""), |(_, file)| response("200 OK", &[], file)),
+            );
         })
     }
 }
@@ -294,12 +297,19 @@ fn silence_and_trickles_end_in_time() {
 #[test]
 fn statuses_say_whether_to_try_again() {
     let client = Client::new();
-    for (status, expected) in
-        [("404 Not Found", 1), ("403 Forbidden", 1), ("401 Unauthorized", 1), ("429 Too Many Requests", 4), ("500 Internal Server Error", 4)]
-    {
+    for (status, expected) in [
+        ("404 Not Found", 1),
+        ("403 Forbidden", 1),
+        ("401 Unauthorized", 1),
+        ("429 Too Many Requests", 4),
+        ("500 Internal Server Error", 4),
+    ] {
         let answer = response(status, &["Retry-After: 0"], b"<html>error page</html>");
         let (reason, requests) = client.refused(move |_, stream| send(stream, &answer));
-        assert!(reason.starts_with("http://127.0.0.1:") && reason.ends_with(&format!(" responds {status}")), "{reason}");
+        assert!(
+            reason.starts_with("http://127.0.0.1:") && reason.ends_with(&format!(" responds {status}")),
+            "{reason}"
+        );
         assert_eq!(requests, expected, "{status}");
     }
     // A wait that a server asks for has its limit, too.
@@ -314,7 +324,8 @@ fn a_hub_that_cannot_be_reached() {
     let config = client.config(&server.endpoint());
     drop(server);
     let message = client.read(&config).unwrap_err().to_string();
-    let expected = format!("uoft-cs/cifar10/plain_text/train.parquet could not be downloaded from {}: ", config.endpoint);
+    let expected =
+        format!("uoft-cs/cifar10/plain_text/train.parquet could not be downloaded from {}: ", config.endpoint);
     assert!(message.starts_with(&expected) && message.to_lowercase().contains("refused"), "{message}");
     assert!(!message.contains('\n'), "{message}");
 }
@@ -341,7 +352,10 @@ fn redirects_are_followed_without_the_token() {
 #[test]
 fn redirects_to_elsewhere_and_without_end_are_refused() {
     for (location, expected) in [
-        ("Location: http://example.com/file?signature=secret", "http://example.com is not encrypted; only https is used"),
+        (
+            "Location: http://example.com/file?signature=secret",
+            "http://example.com is not encrypted; only https is used",
+        ),
         ("Location: http://user:secret@10.0.0.1:81/file", "http://10.0.0.1:81 is not encrypted"),
         ("Location: file:///etc/passwd", ""),
         ("Location: //example.com/file", ""),
@@ -360,7 +374,9 @@ fn redirects_to_elsewhere_and_without_end_are_refused() {
 #[test]
 fn plain_http_goes_to_this_machine_only() {
     let client = Client::new();
-    for endpoint in ["http://example.com", "http://user:secret@127.0.0.1.example.com/x", "ftp://127.0.0.1", "http://[::2]:80"] {
+    for endpoint in
+        ["http://example.com", "http://user:secret@127.0.0.1.example.com/x", "ftp://127.0.0.1", "http://[::2]:80"]
+    {
         let error = client.read(&client.config(endpoint)).unwrap_err().to_string();
         assert!(error.contains(" is not encrypted; only https is used, except on this machine"), "{error}");
         assert!(!error.contains("secret"), "{error}");

@@ -144,7 +144,8 @@ fn damaged_files_are_refused() {
 
     let fixture = Fixture::new();
     fixture.unpack(0, 0, |bytes| bytes[2] = 13);
-    let expected = "train-images-idx3-ubyte: header 00 00 0d 03 00 00 00 03 00 00 00 1c 00 00 00 1c, expected 00 00 08 03 ";
+    let expected =
+        "train-images-idx3-ubyte: header 00 00 0d 03 00 00 00 03 00 00 00 1c 00 00 00 1c, expected 00 00 08 03 ";
     assert!(fixture.message().contains(expected), "{}", fixture.message());
 
     let fixture = Fixture::new();

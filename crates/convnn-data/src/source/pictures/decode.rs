@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use image::error::{LimitError, LimitErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 
 use super::list::Picture;
 use crate::error::{Error, Result};
@@ -19,8 +20,8 @@ const WORKERS: usize = 8;
 /// The largest width and height in pixels.
 const LARGEST_SIDE: u32 = 1 << 15;
 
-/// The most memory that decoding one picture may take.
-const MOST_BYTES: u64 = 512 << 20;
+/// The most bytes of a decoded picture.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Decodes every picture into its place in `images`, (n, 3, side, side); returns those that cannot be read, in order, each
 /// with what is wrong with it.
@@ -67,12 +68,22 @@ fn one(path: &Path, side: usize, image: &mut [u8]) -> std::result::Result<(), St
     reader.limits(limits);
     let decode = || -> image::ImageResult<DynamicImage> {
         let mut decoder = reader.into_decoder()?;
+        // The decoder applies the limits to what it needs for itself, not to its result.
+        if decoder.total_bytes() > MOST_BYTES {
+            return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+        }
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut decoded = DynamicImage::from_decoder(decoder)?;
         decoded.apply_orientation(orientation);
         Ok(decoded)
     };
-    let pixels = decode().map_err(|error| error.to_string())?.into_rgb8();
+    let limits =
+        || format!("more than {LARGEST_SIDE} pixels in a row or column, or {} MiB once decoded", MOST_BYTES >> 20);
+    let pixels = decode().map_err(|error| match error {
+        ImageError::Limits(_) => limits(),
+        error => error.to_string(),
+    })?;
+    let pixels = pixels.into_rgb8();
     let (width, height) = (pixels.width() as usize, pixels.height() as usize);
     if width == 0 || height == 0 {
         return Err("an empty picture".to_owned());

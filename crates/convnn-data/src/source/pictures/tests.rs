@@ -52,7 +52,8 @@ fn pictures_are_resized_and_cropped_as_by_torchvision() {
 
 #[test]
 fn classes_and_pictures_are_sorted_and_test_pictures_come_from_their_folder() {
-    let folder = folder(&["train/b/2.png", "train/b/10.png", "train/a/x.PNG", "test/b/1.png", "val/a/1.png", "val/b/1.png"]);
+    let folder =
+        folder(&["train/b/2.png", "train/b/10.png", "train/a/x.PNG", "test/b/1.png", "val/a/1.png", "val/b/1.png"]);
     fs::copy(golden().join("wide.png"), folder.path().join("train/b/10.png")).unwrap();
     fs::write(folder.path().join("train/b/notes.txt"), "not a picture").unwrap();
     fs::write(folder.path().join("train/a/.hidden.png"), "not a picture").unwrap();
@@ -103,7 +104,11 @@ fn broken_pictures_are_named_and_their_number_is_bounded() {
     let path = |i: usize| folder.path().join(names[i]);
     let good = fs::read(path(1)).unwrap();
     fs::write(path(1), &good[..good.len() / 2]).unwrap();
-    assert!(message(&folder).starts_with("1 of 10 pictures cannot be read: DIR/train/a/1.png: "), "{}", message(&folder));
+    assert!(
+        message(&folder).starts_with("1 of 10 pictures cannot be read: DIR/train/a/1.png: "),
+        "{}",
+        message(&folder)
+    );
     assert!(message(&folder).ends_with("; repair or delete them"), "{}", message(&folder));
     (2..9).for_each(|i| fs::write(path(i), "no picture").unwrap());
     let message = message(&folder);
@@ -118,14 +123,20 @@ fn broken_pictures_are_named_and_their_number_is_bounded() {
 fn a_huge_picture_is_refused_before_it_is_decoded() {
     let folder = folder(&["train/a/0.png", "train/b/0.png", "test/a/0.png"]);
     let path = folder.path().join("train/a/0.png");
-    let mut bytes = fs::read(&path).unwrap();
-    // Width and height follow the signature, the length and the name of the first chunk; its checksum is next.
-    bytes[16..24].copy_from_slice(&[0, 0, 127, 255, 0, 0, 127, 255]);
-    let crc = crc(&bytes[12..29]);
-    bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-    fs::write(&path, bytes).unwrap();
-    let message = message(&folder);
-    assert!(message.contains("DIR/train/a/0.png: ") && message.to_lowercase().contains("limit"), "{message}");
+    for (width, height) in [(32_767_u32, 32_767_u32), (1, 40_000), (u32::MAX >> 1, 1)] {
+        let mut bytes = fs::read(golden().join("small.png")).unwrap();
+        // Width and height follow the signature, the length and the name of the first chunk; its checksum is next.
+        bytes[16..20].copy_from_slice(&width.to_be_bytes());
+        bytes[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = crc(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+        fs::write(&path, bytes).unwrap();
+        let message = message(&folder);
+        assert!(
+            message.contains("DIR/train/a/0.png: more than 32768 pixels in a row or column, or 256 MiB once"),
+            "{message}"
+        );
+    }
 }
 
 fn crc(bytes: &[u8]) -> u32 {
