@@ -76,6 +76,7 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(run: &'a Run<'a>, session: &'a Session) -> Result<Self> {
         let config = run.config;
+        config.check_validation(run.data.validation.is_some())?;
         let train = session.training_loader(run.data, config)?;
         let validation = session.validation_loader(run.data, config.batch_size)?;
         let test = session.test_loader(run.data, config.batch_size)?;

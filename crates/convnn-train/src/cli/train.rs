@@ -93,6 +93,7 @@ pub fn run(args: Args) -> Result<()> {
     if !batch_size_is_given && found.is_none() {
         config.batch_size = config.batch_size_for(data.train.len());
     }
+    config.check_validation(data.validation.is_some())?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
     let folder = match found {

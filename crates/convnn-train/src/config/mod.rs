@@ -193,6 +193,7 @@ impl RunConfig {
         at_least("batch_size", self.batch_size, 1)?;
         at_least("step_epochs", self.step_epochs, 1)?;
         at_least("accumulate", self.accumulate, 1)?;
+        self.early_stopping.map_or(Ok(()), |patience| at_least("early_stopping", patience, 1))?;
         if i64::try_from(self.seed).is_err() {
             return Err(value_error("seed", self.seed, "at most 9223372036854775807, the largest integer in TOML"));
         }
@@ -219,7 +220,6 @@ impl RunConfig {
         if self.nesterov && self.momentum == 0.0 {
             return Err(value_error("nesterov", true, "false, because `momentum` is 0"));
         }
-        self.validate_choices()?;
         if self.warmup_epochs > self.epochs {
             let expected = format!("at most `epochs`, which is {}", self.epochs);
             return Err(value_error("warmup_epochs", self.warmup_epochs, &expected));
@@ -232,21 +232,24 @@ impl RunConfig {
         Ok(self.model.check()?)
     }
 
-    /// Fails if something is to be chosen by the validation accuracy, but no images are held out for validation.
-    fn validate_choices(&self) -> Result<()> {
-        if self.holdout > 0 {
-            return Ok(());
-        }
-        let needs = "with validation images, set by `holdout`; the test images must not choose";
+    /// Checks that there are validation images if they are needed: the test images must choose neither the rate nor the end.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for `early_stopping` or `schedule`.
+    pub fn check_validation(&self, has_images: bool) -> Result<()> {
+        let needs =
+            "validation images, which `holdout` takes from the training images; the test images must not choose";
+        let fails = |key: &str, found: &str| match has_images {
+            true => Ok(()),
+            false => Err(value_error(key, format!("{found} without validation images"), needs)),
+        };
         if let Some(patience) = self.early_stopping {
-            return Err(value_error("early_stopping", patience, &format!("`none`, or a number of epochs {needs}")));
+            fails("early_stopping", &patience.to_string())?;
         }
-        match self.schedule {
-            Schedule::Plateau => {
-                Err(value_error("schedule", "plateau", &format!("another schedule, or `plateau` {needs}")))
-            }
-            _ => Ok(()),
+        if self.schedule == Schedule::Plateau {
+            fails("schedule", "plateau")?;
         }
+        Ok(())
     }
 
     /// The batch size for `images` training images, if the user asks for none: that of the preset, or as many images fewer
