@@ -80,6 +80,15 @@ impl Session {
         self.loader(&data.test, self.loader_config(data, batch_size))
     }
 
+    /// Batches of the images held out for validation, in order; `None` if there are none.
+    ///
+    /// # Errors
+    /// If the batch size is 0.
+    pub fn validation_loader(&self, data: &Dataset, batch_size: usize) -> Result<Option<Loader>> {
+        let loader = |split| self.loader(split, self.loader_config(data, batch_size));
+        data.validation.as_ref().map(loader).transpose()
+    }
+
     fn loader_config(&self, data: &Dataset, batch_size: usize) -> LoaderConfig {
         LoaderConfig {
             image_size: self.config.image_size(),

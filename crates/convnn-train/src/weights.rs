@@ -1,6 +1,7 @@
 //! Trained weights: of a run, a checkpoint, or a weights folder.
 
 use crate::checkpoint::{Checkpoint, STATE};
+use crate::evaluated::evaluated;
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -99,7 +100,7 @@ impl Weights {
             test_share: config.test_share,
             classes: None,
             config: config.model,
-            tensors: checkpoint.model,
+            tensors: evaluated(checkpoint.model, checkpoint.optimizer),
         }
     }
 }

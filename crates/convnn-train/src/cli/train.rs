@@ -6,7 +6,7 @@ use convnn_train::engine::Run;
 use convnn_train::images;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
-use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run};
+use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run, stored_config};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::{Error, Result};
@@ -76,11 +76,14 @@ pub fn run(args: Args) -> Result<()> {
     let progress = Progress::stderr();
     output::start_log(&progress);
     set_threads(args.threads)?;
-    let config = args.resolve()?;
+    let (mut config, batch_size_is_given) = args.resolve()?;
     let path = match &args.out {
         Some(path) => path.clone(),
         None => free_folder(Path::new("runs"), &config.preset)?,
     };
+    if !batch_size_is_given && holds_run(&path)? {
+        config.batch_size = stored_config(&path)?.batch_size;
+    }
     let interrupted = if args.resume { Interrupted::Resume } else { Interrupted::Refuse };
     let found = match RunFolder::find(&path, &config, interrupted)? {
         Found::Finished(_, result) => {
@@ -91,6 +94,10 @@ pub fn run(args: Args) -> Result<()> {
         Found::Nothing => None,
     };
     let data = images::of_run(&config)?;
+    if !batch_size_is_given && found.is_none() {
+        config.batch_size = config.batch_size_for(data.train.len());
+    }
+    config.check_validation(data.validation.is_some())?;
     let session = Session::new(&config.model, config.seed)?;
     // All input has been checked; from here on files are written.
     let folder = match found {
@@ -119,7 +126,8 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    fn resolve(&self) -> Result<RunConfig> {
+    /// The configuration, and whether it is the user who asks for its batch size.
+    fn resolve(&self) -> Result<(RunConfig, bool)> {
         let mut overrides = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
         let mut option = |key: &str, value: Option<toml::Value>| {
             overrides.extend(value.map(|value| {
@@ -134,7 +142,8 @@ impl Args {
         option("seed", self.seed.map(toml::Value::Integer));
         let stored = self.stored_config()?;
         let file = self.config.as_deref().or(stored.as_deref());
-        Sources { preset: self.preset.as_deref(), file, overrides }.resolve()
+        let sources = Sources { preset: self.preset.as_deref(), file, overrides };
+        Ok((sources.resolve()?, sources.sets("batch_size")?))
     }
 
     /// The configuration in the run folder, if the run is to be resumed and no other configuration is given.

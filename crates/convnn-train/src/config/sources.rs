@@ -62,6 +62,15 @@ impl Assignment {
 }
 
 impl Sources<'_> {
+    /// Whether the file or an override sets the top-level key `key`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn sets(&self, key: &str) -> Result<bool> {
+        let in_file = self.file.map_or_else(|| Ok(Vec::new()), read_file)?;
+        Ok(in_file.iter().chain(&self.overrides).any(|one| one.path == [key]))
+    }
+
     /// Resolves and validates the configuration.
     ///
     /// # Errors

@@ -13,5 +13,6 @@ mod interruption;
 mod learning;
 mod own_data;
 mod parity;
+mod recipes;
 mod reproducibility;
 mod threads;
