@@ -54,7 +54,7 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     assert_eq!((of_run["images"].as_u64(), of_run["dataset"].as_str()), (Some(6), Some("folder")), "{of_run}");
     let of_weights = eval(&run.join("weights"), Some(data.path()), &[]);
     assert_eq!(of_run["loss"], of_weights["loss"]);
-    assert_eq!(of_run["loss"], result(&run)["loss"]);
+    assert_eq!(of_run["loss"], result(&run)["final"]["loss"]);
     let flipped = eval(&run, None, &["--flips"]);
     assert_ne!(flipped["loss"], of_run["loss"]);
 
