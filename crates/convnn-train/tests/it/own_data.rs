@@ -25,7 +25,7 @@ fn pictures(classes: [&str; 3]) -> TempDir {
 
 fn train_on(data: &Path, out: &Path, options: &[&str]) -> Command {
     let mut command = convnn();
-    command.args(["train", "--preset", "vgg11_compact", "--epochs", "1", "--set", "batch_size=8"]);
+    command.args(["train", "--preset", "vgg11_compact", "--set", "epochs=1", "--set", "batch_size=8"]);
     command.args(["--set", "model.features=[\"M\", \"M\", 4, \"M\", 8, \"M\"]"]);
     command.args(options).arg("--data").arg(data).arg("--out").arg(out);
     command
@@ -58,7 +58,7 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     let flipped = eval(&run, None, &["--flips"]);
     assert_ne!(flipped["loss"], of_run["loss"]);
 
-    succeed(&mut train_on(data.path(), &run, &["--holdout", "6", "--resume", "--epochs", "2"]));
+    succeed(&mut train_on(data.path(), &run, &["--holdout", "6", "--resume", "--set", "epochs=2"]));
     assert_eq!(result(&run)["epochs"].as_u64(), Some(2));
 
     // Other classes, or another number of them, are not those of the weights.
