@@ -21,6 +21,8 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of the model card.
 pub const CARD_FILE: &str = "README.md";
+/// The file of the class names, a JSON array of strings in the order of the labels; only if they are known.
+pub const CLASSES_FILE: &str = "classes.json";
 
 /// Writes `parameters`, their configuration and a model card into `folder`, creating it if necessary; returns the digests
 /// of the files.
@@ -34,16 +36,33 @@ pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: 
     create_folders(folder).map_err(io(folder))?;
     let config_text = serde_json::to_string_pretty(config).map_err(Error::Words)? + "\n";
     let card_text = card.text(config)?;
+    let classes_text = serde_json::to_string_pretty(&card.classes).map_err(Error::Words)? + "\n";
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let path = folder.join(MODEL_FILE);
     let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other).map_err(io(&path))?;
-    let files = [(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
-    let digests = Digests::of(files);
+    let mut files =
+        vec![(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
+    if !card.classes.is_empty() {
+        files.push((CLASSES_FILE, classes_text.as_bytes()));
+    }
+    let digests = Digests::of(files.iter().copied());
     for (name, bytes) in files.into_iter().chain([(SUMS_FILE, digests.text().as_bytes())]) {
         let path = folder.join(name);
         write_durably(&path, bytes).map_err(io(&path))?;
     }
     Ok(digests)
+}
+
+/// The names of the classes in `folder`, by label, if they are known.
+///
+/// Fails if [`CLASSES_FILE`] is not a list of names.
+pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
+    let path = folder.join(CLASSES_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    serde_json::from_str(&text).map(Some).map_err(|e| Error::Damaged { path, reason: e.to_string() })
 }
 
 /// Reads the configuration and the tensors of `folder`.

@@ -7,18 +7,20 @@ use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
 use crate::config::{RunConfig, first_difference};
 use crate::environment::Environment;
+use crate::evaluated::Evaluated;
 use crate::metrics::Tally;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::results::{EpochMetrics, RunResult, Score, best, mean_of_last};
 use crate::run_folder::{Allowed, RunFolder, other_configuration};
-use crate::schedule::LearningRate;
+use crate::schedule::{LearningRate, epochs_since_best, plateau_drops};
 use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
 use crate::{Error, Result};
-use convnn_core::{Pass, backward, instruction_set, nn};
-use convnn_data::{Batch, Dataset, Loader};
+use candle_core::backprop::GradStore;
+use convnn_core::{Pass, backward, instruction_set};
+use convnn_data::{Batch, Batches, Dataset, Loader};
 use convnn_models::ModelCard;
 use convnn_models::weights::MODEL_FILE;
 use std::time::{Instant, SystemTime};
@@ -51,7 +53,7 @@ impl Run<'_> {
     /// A new run that fails before its first step leaves no folder behind.
     pub fn train(&self, session: &Session) -> Result<RunResult> {
         let mut training = Training::new(self, session).inspect_err(|_| self.folder.abandon())?;
-        while training.state.epoch < self.config.epochs {
+        while training.state.epoch < self.config.epochs && !training.stops_early() {
             if let Err(error) = training.epoch() {
                 if training.state.step == 0 {
                     self.folder.abandon();
@@ -68,8 +70,10 @@ struct Training<'a> {
     run: &'a Run<'a>,
     session: &'a Session,
     optimizer: Optimizer,
+    evaluated: Evaluated<'a>,
     rates: LearningRate,
     train: Loader,
+    validation: Option<Loader>,
     test: Loader,
     /// Created once the run is known to continue.
     events: Option<EventFile>,
@@ -80,14 +84,18 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(run: &'a Run<'a>, session: &'a Session) -> Result<Self> {
         let config = run.config;
+        config.check_validation(run.data.validation.is_some())?;
         let train = session.training_loader(run.data, config)?;
+        let validation = session.validation_loader(run.data, config.batch_size)?;
         let test = session.test_loader(run.data, config.batch_size)?;
         let mut training = Self {
             run,
             session,
             optimizer: Optimizer::new(config, session.parameters.trainable())?,
-            rates: config.learning_rate(train.batches()),
+            evaluated: Evaluated::new(session, config),
+            rates: config.learning_rate(train.batches().div_ceil(config.accumulate)),
             train,
+            validation,
             test,
             events: None,
             state: TrainState {
@@ -104,6 +112,7 @@ impl<'a> Training<'a> {
             checkpoint_sha256: String::new(),
         };
         training.resume()?;
+        training.drop_rate();
         // The checkpoint is valid; from here on files are written.
         run.folder.reopen(config)?;
         run.folder.checkpoints().sweep(&training.state.history)?;
@@ -121,9 +130,10 @@ impl<'a> Training<'a> {
         for line in &refused {
             tracing::warn!("{line}");
         }
-        let Some(checkpoint) = checkpoint else { return Ok(()) };
+        let Some(mut checkpoint) = checkpoint else { return Ok(()) };
         self.ensure_same(&checkpoint)?;
         self.session.restore(&checkpoint.model)?;
+        self.evaluated.load_state(&mut checkpoint.optimizer)?;
         self.optimizer.load_state(&checkpoint.optimizer, checkpoint.state.step)?;
         let (before, now) = (checkpoint.state.config.epochs, self.run.config.epochs);
         if before != now {
@@ -171,8 +181,9 @@ impl<'a> Training<'a> {
         let (epochs, images) = (self.run.config.epochs, self.train.images());
         let label = format!("epoch {}/{epochs}", epoch + 1);
         self.run.progress.begin(label, images, self.state.tally.images, (epochs - epoch - 1) * images);
-        for batch in self.train.epoch_from(epoch as u64, self.state.batch)? {
-            self.step(&batch?)?;
+        let mut batches = self.train.epoch_from(epoch as u64, self.state.batch)?;
+        while batches.len() > 0 {
+            self.step(&mut batches)?;
             self.state.seconds = earlier + started.elapsed().as_secs_f64();
             self.run.progress.step(self.state.tally.images, self.state.tally.mean_loss());
             self.stop_if_asked()?;
@@ -180,11 +191,17 @@ impl<'a> Training<'a> {
         let training_seconds = self.state.seconds;
 
         self.run.progress.begin_evaluation();
-        let Some(test) = self.session.evaluate(&self.test, |_| self.run.stop.signal().is_none())? else {
-            return self.stop_if_asked();
-        };
-        if !test.mean_loss().is_finite() {
-            return Err(self.diverged("the test loss", test.mean_loss()));
+        let proceed = || self.run.stop.signal().is_none();
+        self.evaluated.prepare(&self.train, epoch as u64, self.state.step, proceed)?;
+        let evaluate = |loader: &Loader| self.evaluated.session().evaluate(loader, |_| proceed());
+        let validation = self.validation.as_ref().map(evaluate).transpose()?.flatten();
+        let test = evaluate(&self.test)?;
+        self.stop_if_asked()?;
+        let Some(test) = test else { return Ok(()) };
+        for (what, tally) in [("the validation loss", validation), ("the test loss", Some(test))] {
+            if let Some(loss) = tally.map(|tally| tally.mean_loss()).filter(|loss| !loss.is_finite()) {
+                return Err(self.diverged(what, loss));
+            }
         }
         let tally = self.state.tally;
         let metrics = EpochMetrics {
@@ -194,6 +211,8 @@ impl<'a> Training<'a> {
             test_loss: test.mean_loss(),
             test_top1: test.top1_percent(),
             test_top5: test.top5_percent(),
+            validation_loss: validation.map(|tally| tally.mean_loss()),
+            validation_top1: validation.map(|tally| tally.top1_percent()),
             learning_rate: self.rates.at(self.state.step.saturating_sub(1)),
             seconds: earlier + started.elapsed().as_secs_f64(),
             images_per_second: tally.images as f64 / training_seconds.max(1e-9),
@@ -203,37 +222,97 @@ impl<'a> Training<'a> {
         self.state =
             TrainState { epoch: epoch + 1, batch: 0, tally: Tally::default(), seconds: 0.0, ..self.state.clone() };
         self.state.history.push(metrics);
+        self.drop_rate();
         self.save()
     }
 
-    fn step(&mut self, batch: &Batch) -> Result<()> {
-        let pass = Pass::training(&self.session.streams, self.state.step);
-        let logits = self.session.model.forward_t(&batch.images, &pass)?;
-        let loss = nn::cross_entropy(&logits, &batch.labels)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        if !value.is_finite() {
-            return Err(self.diverged("the training loss", value));
+    /// The validation accuracies of all epochs.
+    fn accuracies(&self) -> impl Iterator<Item = f64> {
+        self.state.history.iter().filter_map(|metrics| metrics.validation_top1)
+    }
+
+    /// Lets the learning rate of the plateau schedule drop if it is time to.
+    fn drop_rate(&mut self) {
+        self.rates.plateau_drops = plateau_drops(self.accuracies(), self.run.config.plateau_patience);
+    }
+
+    /// Whether the validation accuracy has not been better for as many epochs as early stopping waits.
+    fn stops_early(&self) -> bool {
+        let waited = epochs_since_best(self.accuracies());
+        let stops = self.run.config.early_stopping.is_some_and(|patience| waited >= patience);
+        if stops {
+            let epoch = self.state.epoch;
+            tracing::info!("stopping early after epoch {epoch}: the best validation accuracy is {waited} epochs old");
         }
-        let gradients = backward(&loss)?;
+        stops
+    }
+
+    /// Trains on the next batches: one, or as many as are accumulated, of which the last step of an epoch has fewer.
+    fn step(&mut self, batches: &mut Batches) -> Result<()> {
+        let config = self.run.config;
+        let count = config.accumulate.min(batches.len());
+        let images = (self.train.images() - self.state.batch * config.batch_size).min(count * config.batch_size);
+        let mut gradients = None;
+        for batch in batches.take(count) {
+            let batch = batch?;
+            let share = batch.images.dim(0)? as f64 / images as f64;
+            let next = self.gradients(&batch, share)?;
+            gradients = Some(match gradients {
+                None => next,
+                Some(sum) => self.sum(sum, &next)?,
+            });
+        }
+        let Some(gradients) = gradients else { return Ok(()) };
         // In later steps a parameter may have no gradient: all its neighbors are padding, or its ReLU is never active.
         if self.state.step == 0 {
-            audit(&self.session.parameters.trainable(), &gradients, self.run.config.audit)?;
+            audit(&self.session.parameters.trainable(), &gradients, config.audit)?;
         }
         let norm = self.optimizer.step(&gradients, self.rates.at(self.state.step))?;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient norm", norm));
         }
-        self.state.tally.add(&logits.detach(), &batch.labels, value)?;
-        self.state.batch += 1;
+        self.evaluated.step()?;
         self.state.step += 1;
         Ok(())
+    }
+
+    /// The gradients of `share` times the loss of a batch.
+    fn gradients(&mut self, batch: &Batch, share: f64) -> Result<GradStore> {
+        let config = self.run.config;
+        // Numbers the passes of the run; without accumulation they are the steps.
+        let number = self.state.epoch * self.train.batches() + self.state.batch;
+        let pass = Pass::training(&self.session.streams, number as u64);
+        let logits = self.session.model.forward_t(&batch.images, &pass)?;
+        let targets = batch.targets.as_ref().unwrap_or(&batch.labels);
+        let loss = config.loss.of(&logits, targets, config.label_smoothing)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        if !value.is_finite() {
+            return Err(self.diverged("the training loss", value));
+        }
+        self.state.tally.add(&logits.detach(), &batch.labels, value)?;
+        self.state.batch += 1;
+        let loss = if share < 1.0 { (loss * share)? } else { loss };
+        Ok(backward(&loss)?)
+    }
+
+    /// The sum of the gradients of every parameter.
+    fn sum(&self, mut sum: GradStore, next: &GradStore) -> Result<GradStore> {
+        for (_, var) in self.session.parameters.trainable() {
+            let gradient = match (sum.get(&var), next.get(&var)) {
+                (Some(sum), Some(next)) => (sum + next)?,
+                (None, Some(next)) => next.clone(),
+                (_, None) => continue,
+            };
+            sum.insert(&var, gradient);
+        }
+        Ok(sum)
     }
 
     /// Appends to `metrics.jsonl` and TensorBoard. This happens before the checkpoint: when resuming, the first is
     /// rewritten, and a point that appears twice in the second does no harm.
     fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.run.folder.append_metrics(metrics)?;
-        let scalars = [
+        let mut scalars = vec![
             ("loss/train", metrics.train_loss),
             ("loss/test", metrics.test_loss),
             ("top1/train", metrics.train_top1),
@@ -242,13 +321,18 @@ impl<'a> Training<'a> {
             ("learning_rate", metrics.learning_rate),
             ("images_per_second", metrics.images_per_second),
         ];
+        scalars.extend(metrics.validation_loss.map(|loss| ("loss/validation", loss)));
+        scalars.extend(metrics.validation_top1.map(|top1| ("top1/validation", top1)));
         let events = self.events.as_mut();
         events.map_or(Ok(()), |events| events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars))
     }
 
     fn save(&mut self) -> Result<()> {
         let tensors = self.session.tensors();
-        let saved = self.run.folder.checkpoints().save(&self.state, &tensors, &self.optimizer.state());
+        let mut others = self.optimizer.state();
+        others.extend(self.evaluated.state());
+        let saved = self.run.folder.checkpoints().save(&self.state, &tensors, &others);
+        // A step with a finite gradient can still overflow the weights; the checkpoints before it are worth more.
         self.checkpoint_sha256 = saved.map_err(|error| match error {
             Error::Models(convnn_models::Error::Tensor { .. }) => self.diverged("a parameter", f64::NAN),
             error => error,
@@ -286,9 +370,11 @@ impl<'a> Training<'a> {
                 row("test top-5", format!("{:.2} %", score.top5)),
                 row("test loss", format!("{:.4}", score.loss)),
             ],
+            classes: self.run.data.classes.to_vec(),
         };
+        let parameters = &self.evaluated.session().parameters;
         let digests = self.run.folder.replace_folder("weights", |folder| {
-            Ok(convnn_models::weights::save(folder, &config.model, &self.session.parameters, &card)?)
+            Ok(convnn_models::weights::save(folder, &config.model, parameters, &card)?)
         })?;
         Ok(digests.get(MODEL_FILE).unwrap_or_default().to_owned())
     }

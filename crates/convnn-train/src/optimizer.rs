@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// One of the optimizers of the configuration.
 #[derive(Debug)]
 pub enum Optimizer {
-    /// AdamW.
+    /// AdamW or Adam.
     AdamW(AdamW),
     /// Stochastic gradient descent.
     Sgd(Sgd),
@@ -20,18 +20,37 @@ pub enum Optimizer {
 impl Optimizer {
     /// The optimizer of `parameters` before its first step.
     pub fn new(config: &RunConfig, parameters: Vec<(String, Var)>) -> Result<Self> {
-        let &RunConfig { learning_rate, weight_decay, clip_grad_norm, .. } = config;
+        let &RunConfig { learning_rate, weight_decay, decay_norms_and_biases, .. } = config;
+        let &RunConfig { clip_grad_norm, clip_grad_value, momentum, .. } = config;
         Ok(match config.optimizer {
-            OptimizerKind::AdamW => {
-                let config = AdamWConfig { learning_rate, weight_decay, clip_grad_norm, ..AdamWConfig::default() };
+            OptimizerKind::AdamW | OptimizerKind::Adam => {
+                let decoupled = config.optimizer == OptimizerKind::AdamW;
+                let config = AdamWConfig {
+                    learning_rate,
+                    weight_decay,
+                    decoupled,
+                    decay_norms_and_biases,
+                    clip_grad_norm,
+                    clip_grad_value,
+                    ..AdamWConfig::default()
+                };
                 Self::AdamW(AdamW::named(parameters, config)?)
             }
             OptimizerKind::Sgd => {
-                let momentum = match config.momentum {
-                    0.0 => Momentum::None,
-                    momentum => Momentum::HeavyBall(momentum),
+                let momentum = match (momentum, config.nesterov) {
+                    (0.0, _) => Momentum::None,
+                    (momentum, true) => Momentum::Nesterov(momentum),
+                    (momentum, false) => Momentum::HeavyBall(momentum),
                 };
-                Self::Sgd(Sgd::named(parameters, SgdConfig { learning_rate, momentum, weight_decay, clip_grad_norm })?)
+                let config = SgdConfig {
+                    learning_rate,
+                    momentum,
+                    weight_decay,
+                    decay_norms_and_biases,
+                    clip_grad_norm,
+                    clip_grad_value,
+                };
+                Self::Sgd(Sgd::named(parameters, config)?)
             }
         })
     }
@@ -66,7 +85,7 @@ impl Optimizer {
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, steps: u64) -> Result<()> {
         match self {
             Self::AdamW(adamw) => adamw.load_state(state, steps)?,
-            Self::Sgd(sgd) => sgd.load_state(state)?,
+            Self::Sgd(sgd) => sgd.load_state(state, steps)?,
         }
         Ok(())
     }

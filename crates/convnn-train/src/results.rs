@@ -19,6 +19,12 @@ pub struct EpochMetrics {
     pub test_top1: f64,
     /// Test top-5.
     pub test_top5: f64,
+    /// Mean loss on the images held out for validation, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    /// Top-1 on the images held out for validation, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_top1: Option<f64>,
     /// The learning rate of the last step.
     pub learning_rate: f64,
     /// Seconds of training and evaluation.
@@ -48,7 +54,8 @@ pub struct RunResult {
     pub last: Score,
     /// The mean of the last five epochs, or of all if there are fewer.
     pub last5: Score,
-    /// The epoch with the highest top-1. It is chosen on the test images and therefore optimistic.
+    /// The epoch with the highest validation top-1. Without validation images it is chosen by the test images, and is
+    /// therefore optimistic.
     pub best: Score,
     /// Number of trainable parameters.
     pub params: usize,
@@ -73,9 +80,16 @@ pub struct RunResult {
     pub checkpoint_sha256: String,
 }
 
-/// The epoch with the highest test top-1, the earliest if there are several.
+impl EpochMetrics {
+    /// The accuracy that decides which epoch is the best: validation top-1, or test top-1 without validation images.
+    pub fn deciding_top1(&self) -> f64 {
+        self.validation_top1.unwrap_or(self.test_top1)
+    }
+}
+
+/// The epoch with the highest [`EpochMetrics::deciding_top1`], the earliest if there are several.
 pub fn best(history: &[EpochMetrics]) -> Option<&EpochMetrics> {
-    history.iter().reduce(|best, next| if next.test_top1 > best.test_top1 { next } else { best })
+    history.iter().reduce(|best, next| if next.deciding_top1() > best.deciding_top1() { next } else { best })
 }
 
 /// The mean score of the last `count` epochs; `None` if there is no epoch.
@@ -109,6 +123,8 @@ mod tests {
             test_loss: i as f64,
             test_top1,
             test_top5: 90.0,
+            validation_loss: None,
+            validation_top1: None,
             learning_rate: 0.1,
             seconds: 1.0,
             images_per_second: 1.0,
@@ -120,6 +136,15 @@ mod tests {
     fn the_earliest_of_equal_best_epochs() {
         assert_eq!(best(&history(&[10.0, 30.0, 30.0, 20.0])).unwrap().epoch, 2);
         assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn validation_images_decide() {
+        let mut history = history(&[10.0, 30.0, 20.0]);
+        for (metrics, top1) in history.iter_mut().zip([5.0, 6.0, 7.0]) {
+            metrics.validation_top1 = Some(top1);
+        }
+        assert_eq!(best(&history).unwrap().epoch, 3);
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn batch_norm(c: &mut Criterion) {
     for &(name, rows, channels) in MAPS {
         let (x, w, b) = (&variable((rows, channels), name), &variable(channels, "weight"), &variable(channels, "bias"));
         let (running_mean, running_var) = (&variable(channels, "mean"), &variable(channels, "variance"));
-        let batch = Statistics::Batch { running_mean, running_var };
+        let batch = Statistics::Batch { running_mean, running_var, momentum: 0.1 };
         let kernel = || nn::batch_norm(x, w, b, batch, Activation::Relu);
         let reference = || reference::batch_norm(x, w, b, batch, Activation::Relu);
         time_op(c, &format!("batch_norm_relu/{name}"), (rows * channels) as u64, &[x, w, b], kernel, reference);

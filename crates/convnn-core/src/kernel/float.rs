@@ -6,7 +6,7 @@ use std::ops::Neg;
 /// f32 or f64, with functions that compile to vector instructions.
 ///
 /// `FMA`: whether the surrounding [`kernel!`](crate::kernel::simd) is compiled with fused multiply-add.
-pub(crate) trait Float: WithDType + Default + Neg<Output = Self> {
+pub trait Float: WithDType + Default + Neg<Output = Self> {
     /// 0.
     const ZERO: Self;
     /// 1.

@@ -70,7 +70,7 @@ pub(crate) fn reduce_tasks<T: Copy + Send + Sync, R: Send, const N: usize>(
 ///
 /// An array with chunk length 0 contributes empty chunks.
 pub(crate) fn fill_groups<T: Send, const N: usize>(
-    arrays: [(&mut Vec<T>, usize); N],
+    arrays: [(&mut [T], usize); N],
     f: impl Fn(usize, [&mut [T]; N]) + Sync,
 ) {
     let groups = arrays.iter().map(|(array, len)| array.len().div_ceil((*len).max(1))).max().unwrap_or(0);

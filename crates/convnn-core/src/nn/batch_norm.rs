@@ -12,8 +12,6 @@ use candle_nn::{Module, VarBuilder, init};
 
 /// Added to the variance.
 const EPSILON: f64 = 1e-5;
-/// Share of the batch in the running statistics.
-const MOMENTUM: f64 = 0.1;
 
 /// Batch normalization of the last axis, followed by an activation: (…, C) to (…, C) by [`batch_norm`].
 ///
@@ -57,7 +55,7 @@ impl BatchNorm {
     pub fn forward_t(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let (running_mean, running_var) = (&self.running_mean, &self.running_var);
         let statistics = if pass.is_training() {
-            Statistics::Batch { running_mean, running_var }
+            Statistics::Batch { running_mean, running_var, momentum: pass.momentum() }
         } else {
             Statistics::Running { mean: running_mean, variance: running_var }
         };
@@ -76,13 +74,15 @@ impl Module for BatchNorm {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Statistics<'a> {
-    /// From the batch, for training. The running statistics, each (C), move a tenth of the way towards those of the
-    /// batch, with the unbiased variance.
+    /// From the batch, for training. The running statistics, each (C), move towards those of the batch, with the
+    /// unbiased variance.
     Batch {
         /// Running mean, updated in place.
         running_mean: &'a Var,
         /// Running variance, updated in place.
         running_var: &'a Var,
+        /// How far they move: 0 is not at all, 1 is all the way.
+        momentum: f64,
     },
     /// Given, each (C), for evaluation. They get no gradient.
     Running {
@@ -134,11 +134,11 @@ pub fn batch_norm(
     let inverse = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
     let from_batch = matches!(statistics, Statistics::Batch { .. });
     let y = apply3(BatchNormOp { mean: mean.clone(), inverse, from_batch, activation }, &x, weight, bias)?;
-    if let Statistics::Batch { running_mean, running_var } = statistics {
+    if let Statistics::Batch { running_mean, running_var, momentum } = statistics {
         let rows = rows_of(x.dims()) as f64;
         let unbiased: Vec<f64> = variance.iter().map(|v| v * rows / (rows - 1.0)).collect();
-        update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?)?;
-        update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?)?;
+        update(running_mean, &Tensor::from_slice(&mean, mean.len(), x.device())?, momentum)?;
+        update(running_var, &Tensor::from_slice(&unbiased, mean.len(), x.device())?, momentum)?;
     }
     Ok(y)
 }
@@ -155,13 +155,13 @@ pub fn batch_norm_reference(
     let channels = x.dim(D::Minus1)?;
     let rows = x.reshape((rows_of(x.dims()), channels))?; // (R, C)
     let (centered, variance) = match statistics {
-        Statistics::Batch { running_mean, running_var } => {
+        Statistics::Batch { running_mean, running_var, momentum } => {
             let mean = rows.mean(0)?; // (C)
             let centered = rows.broadcast_sub(&mean)?; // (R, C)
             let variance = centered.sqr()?.mean(0)?; // (C)
             let count = rows.dim(0)? as f64;
-            update(running_mean, &mean)?;
-            update(running_var, &(&variance * (count / (count - 1.0)))?)?;
+            update(running_mean, &mean, momentum)?;
+            update(running_var, &(&variance * (count / (count - 1.0)))?, momentum)?;
             (centered, variance)
         }
         Statistics::Running { mean, variance } => (rows.broadcast_sub(&mean.detach())?, variance.detach()),
@@ -181,7 +181,7 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
     let op = "batch_norm";
     let channels = x.dim(D::Minus1)?;
     let (mean, variance) = match statistics {
-        Statistics::Batch { running_mean, running_var } => {
+        Statistics::Batch { running_mean, running_var, .. } => {
             ensure_shape(rows_of(x.dims()) >= 2, op, "x", x, || {
                 "at least two rows, because one row has no variance".into()
             })?;
@@ -196,13 +196,13 @@ fn check_shapes(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statisti
 }
 
 /// Moves a running statistic towards the statistic of the batch.
-fn update(running: &Var, batch: &Tensor) -> Result<()> {
+fn update(running: &Var, batch: &Tensor, momentum: f64) -> Result<()> {
     if running.elem_count() == 0 {
         // Candle's arithmetic returns an empty tensor itself, which a variable cannot be set to.
         return Ok(());
     }
     let batch = batch.detach().to_dtype(running.dtype())?;
-    Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
+    Ok(running.set(&((running.as_detached_tensor() * (1.0 - momentum))? + (batch * momentum)?)?)?)
 }
 
 fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
@@ -345,8 +345,8 @@ mod tests {
                     let label = format!("{rows}x{channels} {activation:?} {dtype:?}");
                     let [mean, var] = running(channels, dtype);
                     let [mean2, var2] = running(channels, dtype);
-                    let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
-                    let batch2 = Statistics::Batch { running_mean: &mean2, running_var: &var2 };
+                    let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
+                    let batch2 = Statistics::Batch { running_mean: &mean2, running_var: &var2, momentum: 0.1 };
                     let kernel = || batch_norm(x, w, b, batch, activation);
                     agree(&label, &vars, tolerance, kernel, || batch_norm_reference(x, w, b, batch2, activation));
                     testing::compare(&label, &mean, &mean2, tolerance).unwrap();
@@ -359,7 +359,7 @@ mod tests {
             let vars = inputs(6, 33, dtype);
             let [x, w, b] = &vars;
             let [mean, var] = running(33, dtype);
-            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
             let kernel = || batch_norm(&strided(x), w, b, batch, Activation::Relu);
             agree("strided", &vars, tolerance, kernel, || batch_norm_reference(x, w, b, batch, Activation::Relu));
         }
@@ -371,7 +371,7 @@ mod tests {
         let one = Tensor::ones(1, DType::F32, &Device::Cpu).unwrap();
         let zero = one.zeros_like().unwrap();
         let (mean, var) = (Var::from_tensor(&zero).unwrap(), Var::from_tensor(&one).unwrap());
-        let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+        let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
         let y = batch_norm(&x, &one, &zero, batch, Activation::None).unwrap();
         // Mean 4, biased variance 5, unbiased 20/3.
         let expected = [-3f64, -1.0, 1.0, 3.0].map(|v| v / 5.00001f64.sqrt());
@@ -397,7 +397,7 @@ mod tests {
     fn bad_shapes_are_named() {
         let [x, w, b] = inputs(1, 4, DType::F32);
         let [mean, var] = running(4, DType::F32);
-        let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+        let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
         let line = batch_norm(&x, &w, &b, batch, Activation::None).unwrap_err().to_string();
         assert!(line.contains("batch_norm: `x` has shape [1, 4]") && line.contains("two rows"), "{line}");
         let [short, _] = running(3, DType::F32);
@@ -413,7 +413,7 @@ mod tests {
         let [mean, var] = running(5, DType::F64);
         for activation in ACTIVATIONS {
             // Each call moves the running statistics, on which a batch's output does not depend.
-            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
             testing::gradients("batch", &vars, || batch_norm(x, w, b, batch, activation), 1e-6).unwrap();
             let given = Statistics::Running { mean: &mean, variance: &var };
             testing::gradients("running", &vars, || batch_norm(x, w, b, given, activation), 1e-6).unwrap();
@@ -426,7 +426,7 @@ mod tests {
         let [x, w, b] = &vars;
         same_for_threads("batch_norm", || {
             let [mean, var] = running(48, DType::F32);
-            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
             let mut all = output_and_gradient_bits(&vars, || batch_norm(x, w, b, batch, Activation::Relu));
             all.extend(bits(&mean));
             all.extend(bits(&var));
@@ -448,7 +448,7 @@ mod tests {
                 let gradient = grads.get(input.as_tensor()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert_eq!(gradient, vec![0.0; input.elem_count()]);
             }
-            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
             let y = batch_norm(x, w, b, batch, Activation::Relu);
             // Without rows there are no statistics; without channels there is nothing to compute.
             if rows == 0 {
@@ -465,7 +465,7 @@ mod tests {
         let [_, w, b] = inputs(3, 2, DType::F32);
         for f in [batch_norm, batch_norm_reference] {
             let [mean, var] = running(2, DType::F32);
-            let batch = Statistics::Batch { running_mean: &mean, running_var: &var };
+            let batch = Statistics::Batch { running_mean: &mean, running_var: &var, momentum: 0.1 };
             let y = f(&x, &w, &b, batch, Activation::None).unwrap().to_vec2::<f32>().unwrap();
             assert!(y.iter().all(|row| row[0].is_finite() && row[1].is_nan()), "{y:?}");
             for statistic in [mean, var] {

@@ -20,7 +20,7 @@ use candle_core::{D, DType, Shape, Tensor};
 /// [`Error::Shape`] if the shapes do not match or the batch is empty, [`Error::DType`], and [`Error::Option`] for a label
 /// out of range.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let labels = check_targets(logits, targets)?;
+    let labels = class_labels("cross_entropy", logits, targets)?;
     if logits.device().is_cpu() {
         apply1(CrossEntropyOp { labels }, logits)
     } else {
@@ -30,15 +30,15 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// [`cross_entropy`] in tensor operations.
 pub fn cross_entropy_reference(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    check_targets(logits, targets)?;
+    class_labels("cross_entropy", logits, targets)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?; // (B, classes)
     let partition = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?; // (B, 1)
     let chosen = shifted.gather(&targets.unsqueeze(1)?, 1)?; // (B, 1)
     Ok((partition - chosen)?.mean_all()?)
 }
 
-fn check_targets(logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
-    let op = "cross_entropy";
+/// The labels in `targets` (B), one for each row of the logits.
+pub(super) fn class_labels(op: &'static str, logits: &Tensor, targets: &Tensor) -> Result<Vec<u32>> {
     ensure_shape(logits.rank() == 2 && logits.elem_count() > 0, op, "logits", logits, || "(B, classes)".into())?;
     let (batch, classes) = logits.dims2()?;
     ensure_shape(targets.dims() == [batch], op, "targets", targets, || {

@@ -7,6 +7,7 @@ pub(crate) mod attention;
 pub(crate) mod batch_norm;
 mod batch_norm_kernels;
 pub(crate) mod cross_entropy;
+pub(crate) mod distributions;
 pub(crate) mod dropout;
 pub(crate) mod gelu;
 pub(crate) mod layer_norm;
@@ -19,6 +20,7 @@ pub(crate) mod softmax;
 pub use attention::{Attention, attention};
 pub use batch_norm::{Activation, BatchNorm, Statistics, batch_norm};
 pub use cross_entropy::cross_entropy;
+pub use distributions::{cross_entropy_with, mean_squared_error};
 pub use dropout::{Dropout, DropoutMask, add_dropout, dropout};
 pub use gelu::{Gelu, gelu};
 pub use layer_norm::{LayerNorm, layer_norm};
@@ -111,6 +113,23 @@ mod tests {
         let again = Network::new(&parameters.builder());
         let x = variable((5, 4), DType::F32, 1);
         testing::compare("again", &again.forward_t(&x, &Pass::evaluation()), &y, 0.0).unwrap();
+    }
+
+    #[test]
+    fn averaged_statistics_are_the_means_of_the_batches() {
+        let parameters = Parameters::new(&Streams::new(0), DType::F64, &Device::Cpu);
+        let layer = BatchNorm::new(4, Activation::None, parameters.builder()).unwrap();
+        let batches: Vec<_> = (1..=3).map(|seed| variable((5, 4), DType::F64, seed)).collect();
+        layer.forward_t(&batches[1], &Pass::training(&Streams::new(0), 0)).unwrap();
+        for (number, batch) in (1..).zip(&batches) {
+            layer.forward_t(batch, &Pass::averaging(&Streams::new(0), 0, number)).unwrap();
+        }
+        let mean = |f: &dyn Fn(&Tensor) -> Tensor| {
+            (batches.iter().map(|batch| f(batch)).reduce(|a, b| (a + b).unwrap()).unwrap() / 3.0).unwrap()
+        };
+        let [_, (_, running_mean), (_, running_var), _] = &parameters.all()[..] else { panic!("four parameters") };
+        testing::compare("mean", running_mean, &mean(&|x| x.mean(0).unwrap()), 1e-12).unwrap();
+        testing::compare("variance", running_var, &mean(&|x| x.var(0).unwrap()), 1e-12).unwrap();
     }
 
     #[test]

@@ -1,11 +1,25 @@
-//! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
+//! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101); and Adam itself.
 
-use super::adamw_step::{Step, adamw_step};
-use super::slots::{Memory, Slots, ensure_finite, numbered};
+use super::apply::{Update, limited, limited_reference};
+use super::in_place::{Common, InPlace, Rule, Step};
 use crate::Result;
-use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
-use std::collections::BTreeMap;
+use crate::kernel::float::Float;
+use crate::kernel::simd::kernel;
+use candle_core::Tensor;
+
+/// AdamW over named variables, or Adam, if [`AdamWConfig::decoupled`] is false.
+///
+/// An update computes, with g the clipped gradient and t the number of the update, counted from 1:
+///
+/// ```text
+/// p ← p · (1 − lr · weight_decay)
+/// m ← m + (1 − β₁) (g − m)
+/// v ← β₂ v + (1 − β₂) g²
+/// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
+/// ```
+///
+/// Adam adds weight_decay · p to g instead of the first line. A variable without a gradient stays as it is.
+pub type AdamW = InPlace<AdamWConfig>;
 
 /// The options of [`AdamW`]. The defaults are PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,120 +32,131 @@ pub struct AdamWConfig {
     pub beta2: f64,
     /// Added to the root of the mean of the squared gradient.
     pub eps: f64,
-    /// Decoupled weight decay, applied to every variable that has a gradient.
+    /// Weight decay, applied to every variable that has a gradient.
     pub weight_decay: f64,
+    /// Whether weight decay scales the variable, as in AdamW; otherwise it is added to the gradient, as in Adam.
+    pub decoupled: bool,
+    /// Whether weight decay applies to variables with fewer than two dimensions: the weights of norms, and biases.
+    pub decay_norms_and_biases: bool,
     /// The norm to which the whole gradient is clipped.
     pub clip_grad_norm: Option<f64>,
+    /// The absolute value to which every number of the gradient is clipped, after the norm.
+    pub clip_grad_value: Option<f64>,
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 1e-2, clip_grad_norm: None }
+        Self {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 1e-2,
+            decoupled: true,
+            decay_norms_and_biases: true,
+            clip_grad_norm: None,
+            clip_grad_value: None,
+        }
     }
 }
 
-/// AdamW over named variables.
-///
-/// An update computes, with g the clipped gradient and t the number of the update, counted from 1:
-///
-/// ```text
-/// p ← p · (1 − lr · weight_decay)
-/// m ← m + (1 − β₁) (g − m)
-/// v ← β₂ v + (1 − β₂) g²
-/// p ← p − lr / (1 − β₁ᵗ) · m / (√v / √(1 − β₂ᵗ) + eps)
-/// ```
-///
-/// A variable without a gradient stays as it is.
-#[derive(Debug)]
-pub struct AdamW {
-    config: AdamWConfig,
-    slots: Slots<[Var; 2]>,
-    updates: u64,
-}
+impl Rule for AdamWConfig {
+    type Update = Factors<f64>;
 
-impl Memory for [Var; 2] {
-    const SUFFIXES: &'static [&'static str] = &[".first_moment", ".second_moment"];
-
-    fn tensors(&self) -> Vec<&Var> {
-        self.iter().collect()
+    fn memory(&self) -> &'static [&'static str] {
+        &[".first_moment", ".second_moment"]
     }
 
-    fn from_tensors(tensors: Vec<Var>) -> Option<Self> {
-        tensors.try_into().ok()
-    }
-}
-
-impl AdamW {
-    /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
-    /// those of [`Self::state`].
-    pub fn named(vars: Vec<(String, Var)>, config: AdamWConfig) -> Result<Self> {
-        let zeros = |var: &Var| Var::zeros(var.shape(), var.dtype(), var.device());
-        let slots = Slots::new(vars, |var| Ok([zeros(var)?, zeros(var)?]))?;
-        Ok(Self { config, slots, updates: 0 })
-    }
-
-    /// Updates every variable that has a gradient; returns the norm of all gradients together, before clipping.
-    ///
-    /// If the norm is not finite, nothing is updated.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if a gradient does not have the shape of its variable.
-    pub fn update(&mut self, gradients: &GradStore) -> Result<f64> {
-        let config = self.config;
-        let number = self.updates + 1;
-        let norm = self.slots.update(gradients, config.clip_grad_norm, |var, moments, gradient, grad_scale| {
-            adamw_step(var, gradient, moments, &Step { config: &config, number, grad_scale })
-        })?;
-        self.updates += u64::from(norm.is_finite());
-        Ok(norm)
-    }
-
-    /// The number of updates so far.
-    pub const fn updates(&self) -> u64 {
-        self.updates
-    }
-
-    /// The moments of every variable by name, `NAME.first_moment` and `NAME.second_moment`.
-    ///
-    /// The tensors share storage with the optimizer: the next update changes them.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.slots.state()
-    }
-
-    /// Continues after `updates` updates with a copy of what [`Self::state`] returned then.
-    ///
-    /// # Errors
-    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if a tensor is missing, belongs to no variable or has
-    /// another shape; the optimizer is then unchanged.
-    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
-        self.slots.load_state(state)?;
-        self.updates = updates;
-        Ok(())
-    }
-}
-
-/// Variables are named by their positions. A gradient whose norm is not finite is an error.
-impl candle_nn::Optimizer for AdamW {
-    type Config = AdamWConfig;
-
-    fn new(vars: Vec<Var>, config: AdamWConfig) -> candle_core::Result<Self> {
-        Ok(Self::named(numbered(vars), config)?)
-    }
-
-    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
-        ensure_finite("adamw", self.update(gradients)?)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.config.learning_rate
+    fn common(&self) -> Common {
+        let &Self { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value, .. } = self;
+        Common { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value }
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.config.learning_rate = learning_rate;
+        self.learning_rate = learning_rate;
     }
 
-    fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
-        self.step(&crate::backward(loss)?)
+    fn update(&self, step: Step) -> Factors<f64> {
+        let power = |beta: f64| beta.powf(step.number as f64);
+        let (decoupled, added) = match self.decoupled {
+            true => (step.weight_decay, 0.0),
+            false => (0.0, step.weight_decay),
+        };
+        Factors {
+            gradient: step.grad_scale,
+            limit: step.grad_limit,
+            added,
+            parameter: 1.0 - self.learning_rate * decoupled,
+            towards_first: 1.0 - self.beta1,
+            second: self.beta2,
+            towards_second: 1.0 - self.beta2,
+            root: (1.0 - power(self.beta2)).sqrt(),
+            eps: self.eps,
+            size: self.learning_rate / (1.0 - power(self.beta1)),
+        }
+    }
+}
+
+/// The factors of the formulas.
+#[derive(Clone, Copy)]
+pub struct Factors<T> {
+    gradient: T,
+    limit: T,
+    /// Weight decay that is added to the gradient.
+    added: T,
+    parameter: T,
+    towards_first: T,
+    second: T,
+    towards_second: T,
+    /// √(1 − β₂ᵗ).
+    root: T,
+    eps: T,
+    /// lr / (1 − β₁ᵗ).
+    size: T,
+}
+
+impl Factors<f64> {
+    fn narrow<T: Float>(&self) -> Factors<T> {
+        Factors {
+            gradient: T::narrow(self.gradient),
+            limit: T::narrow(self.limit),
+            added: T::narrow(self.added),
+            parameter: T::narrow(self.parameter),
+            towards_first: T::narrow(self.towards_first),
+            second: T::narrow(self.second),
+            towards_second: T::narrow(self.towards_second),
+            root: T::narrow(self.root),
+            eps: T::narrow(self.eps),
+            size: T::narrow(self.size),
+        }
+    }
+}
+
+impl Update for Factors<f64> {
+    const NAME: &'static str = "adamw";
+
+    fn part<T: Float>(&self, variable: &mut [T], [first, second]: [&mut [T]; 2], gradient: &[T]) {
+        update(variable, first, second, gradient, &self.narrow());
+    }
+
+    fn whole(&self, p: Tensor, [m, v]: [Tensor; 2], g: Tensor) -> Result<[Tensor; 3]> {
+        let g = (limited_reference(&(g * self.gradient)?, self.limit)? + (&p * self.added)?)?;
+        let m = (&m + ((&g - &m)? * self.towards_first)?)?;
+        let v = ((v * self.second)? + (g.sqr()? * self.towards_second)?)?;
+        let denominator = ((v.sqrt()? / self.root)? + self.eps)?;
+        let p = ((p * self.parameter)? - ((&m / denominator)? * self.size)?)?;
+        Ok([p, m, v])
+    }
+}
+
+kernel! {
+    fn update<const FMA: bool, T>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
+        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            let g = limited(g * f.gradient, f.limit) + f.added * *p;
+            *m += (g - *m) * f.towards_first;
+            *v = *v * f.second + g * g * f.towards_second;
+            *p = *p * f.parameter - *m / (v.sqrt() / f.root + f.eps) * f.size;
+        }
     }
 }
 
@@ -139,9 +164,22 @@ impl candle_nn::Optimizer for AdamW {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::optim::apply::tests::check;
     use crate::testing::kernels::{bits, variable};
-    use candle_core::{DType, Device};
+    use candle_core::backprop::GradStore;
+    use candle_core::{DType, Device, Var};
     use candle_nn::Optimizer;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_kernel() {
+        for decoupled in [true, false] {
+            let config = AdamWConfig { learning_rate: 0.1, decoupled, ..AdamWConfig::default() };
+            for (grad_scale, grad_limit) in [(0.5, f64::INFINITY), (1.0, 0.3)] {
+                check(2, |number| config.update(Step { number, grad_scale, grad_limit, weight_decay: 0.01 }));
+            }
+        }
+    }
 
     fn vars() -> Vec<(String, Var)> {
         ["a", "b", "unused"]

@@ -1,11 +1,17 @@
 //! Stochastic gradient descent with momentum.
 
-use super::sgd_step::{Step, sgd_step};
-use super::slots::{Memory, Slots, ensure_finite, numbered};
+use super::apply::{Update, limited, limited_reference};
+use super::in_place::{Common, InPlace, Rule, Step};
 use crate::Result;
-use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
-use std::collections::BTreeMap;
+use crate::kernel::float::Float;
+use crate::kernel::simd::kernel;
+use candle_core::Tensor;
+
+/// Stochastic gradient descent over named variables.
+///
+/// An update computes p ← p − lr · g, with g the clipped gradient plus weight_decay · p, or what [`Momentum`] makes of
+/// that. A variable without a gradient stays as it is.
+pub type Sgd = InPlace<SgdConfig>;
 
 /// The options of [`Sgd`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,13 +22,24 @@ pub struct SgdConfig {
     pub momentum: Momentum,
     /// Weight decay, added to the gradient of every variable that has one.
     pub weight_decay: f64,
+    /// Whether weight decay applies to variables with fewer than two dimensions: the weights of norms, and biases.
+    pub decay_norms_and_biases: bool,
     /// The norm to which the whole gradient is clipped.
     pub clip_grad_norm: Option<f64>,
+    /// The absolute value to which every number of the gradient is clipped, after the norm.
+    pub clip_grad_value: Option<f64>,
 }
 
 impl Default for SgdConfig {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, momentum: Momentum::None, weight_decay: 0.0, clip_grad_norm: None }
+        Self {
+            learning_rate: 1e-3,
+            momentum: Momentum::None,
+            weight_decay: 0.0,
+            decay_norms_and_biases: true,
+            clip_grad_norm: None,
+            clip_grad_value: None,
+        }
     }
 }
 
@@ -38,92 +55,100 @@ pub enum Momentum {
     Nesterov(f64),
 }
 
-/// Stochastic gradient descent over named variables.
-///
-/// An update computes p ← p − lr · g, with g the clipped gradient plus weight_decay · p, or what [`Momentum`] makes of
-/// that. A variable without a gradient stays as it is.
-#[derive(Debug)]
-pub struct Sgd {
-    config: SgdConfig,
-    slots: Slots<Option<Var>>,
-}
+impl Rule for SgdConfig {
+    type Update = Factors<f64>;
 
-impl Memory for Option<Var> {
-    const SUFFIXES: &'static [&'static str] = &[".velocity"];
-
-    fn tensors(&self) -> Vec<&Var> {
-        self.iter().collect()
+    fn memory(&self) -> &'static [&'static str] {
+        if self.momentum == Momentum::None { &[] } else { &[".velocity"] }
     }
 
-    fn from_tensors(tensors: Vec<Var>) -> Option<Self> {
-        Some(tensors.into_iter().next())
-    }
-}
-
-impl Sgd {
-    /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
-    /// those of [`Self::state`].
-    pub fn named(vars: Vec<(String, Var)>, config: SgdConfig) -> Result<Self> {
-        Ok(Self { config, slots: Slots::new(vars, |_| Ok(None))? })
-    }
-
-    /// Updates every variable that has a gradient; returns the norm of all gradients together, before clipping.
-    ///
-    /// If the norm is not finite, nothing is updated.
-    ///
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if a gradient does not have the shape of its variable.
-    pub fn update(&mut self, gradients: &GradStore) -> Result<f64> {
-        let config = self.config;
-        self.slots.update(gradients, config.clip_grad_norm, |var, velocity, gradient, grad_scale| {
-            if config.momentum != Momentum::None && velocity.is_none() {
-                *velocity = Some(Var::zeros(var.shape(), var.dtype(), var.device())?);
-            }
-            let velocity = velocity.as_ref().filter(|_| config.momentum != Momentum::None);
-            sgd_step(var, gradient, velocity, &Step { config: &config, grad_scale })
-        })
-    }
-
-    /// The velocities by name, `NAME.velocity`, of the variables that have one: with momentum, those that have had a
-    /// gradient.
-    ///
-    /// The tensors share storage with the optimizer: the next update changes them.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        self.slots.state()
-    }
-
-    /// Continues with a copy of what [`Self::state`] returned.
-    ///
-    /// # Errors
-    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if a tensor belongs to no variable or has another shape;
-    /// the optimizer is then unchanged.
-    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.slots.load_state(state)
-    }
-}
-
-/// Variables are named by their positions. A gradient whose norm is not finite is an error.
-impl candle_nn::Optimizer for Sgd {
-    type Config = SgdConfig;
-
-    fn new(vars: Vec<Var>, config: SgdConfig) -> candle_core::Result<Self> {
-        Ok(Self::named(numbered(vars), config)?)
-    }
-
-    fn step(&mut self, gradients: &GradStore) -> candle_core::Result<()> {
-        ensure_finite("sgd", self.update(gradients)?)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.config.learning_rate
+    fn common(&self) -> Common {
+        let &Self { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value, .. } = self;
+        Common { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value }
     }
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.config.learning_rate = learning_rate;
+        self.learning_rate = learning_rate;
     }
 
-    fn backward_step(&mut self, loss: &Tensor) -> candle_core::Result<()> {
-        self.step(&crate::backward(loss)?)
+    fn update(&self, step: Step) -> Factors<f64> {
+        let (momentum, of_gradient, of_velocity) = match self.momentum {
+            Momentum::None => (0.0, 1.0, 0.0),
+            Momentum::HeavyBall(momentum) => (momentum, 0.0, 1.0),
+            Momentum::Nesterov(momentum) => (momentum, 1.0, momentum),
+        };
+        Factors {
+            lr: self.learning_rate,
+            gradient: step.grad_scale,
+            limit: step.grad_limit,
+            decay: step.weight_decay,
+            momentum,
+            of_gradient,
+            of_velocity,
+        }
+    }
+}
+
+/// The factors of the formulas; the step is of_gradient · g + of_velocity · v.
+#[derive(Clone, Copy)]
+pub struct Factors<T> {
+    lr: T,
+    gradient: T,
+    limit: T,
+    decay: T,
+    momentum: T,
+    of_gradient: T,
+    of_velocity: T,
+}
+
+impl Factors<f64> {
+    fn narrow<T: Float>(&self) -> Factors<T> {
+        Factors {
+            lr: T::narrow(self.lr),
+            gradient: T::narrow(self.gradient),
+            limit: T::narrow(self.limit),
+            decay: T::narrow(self.decay),
+            momentum: T::narrow(self.momentum),
+            of_gradient: T::narrow(self.of_gradient),
+            of_velocity: T::narrow(self.of_velocity),
+        }
+    }
+}
+
+impl Update for Factors<f64> {
+    const NAME: &'static str = "sgd";
+
+    fn part<T: Float>(&self, variable: &mut [T], [velocity, _]: [&mut [T]; 2], gradient: &[T]) {
+        if velocity.is_empty() {
+            update(variable, gradient, &self.narrow());
+        } else {
+            update_with_velocity(variable, velocity, gradient, &self.narrow());
+        }
+    }
+
+    fn whole(&self, p: Tensor, [v, unused]: [Tensor; 2], g: Tensor) -> Result<[Tensor; 3]> {
+        let g = (limited_reference(&(g * self.gradient)?, self.limit)? + (&p * self.decay)?)?;
+        let v = ((v * self.momentum)? + &g)?;
+        let direction = ((g * self.of_gradient)? + (&v * self.of_velocity)?)?;
+        Ok([(p - (direction * self.lr)?)?, v, unused])
+    }
+}
+
+kernel! {
+    fn update<const FMA: bool, T>(p: &mut [T], g: &[T], f: &Factors<T>) {
+        for (p, &g) in p.iter_mut().zip(g) {
+            *p -= f.lr * (limited(g * f.gradient, f.limit) + f.decay * *p);
+        }
+    }
+}
+
+kernel! {
+    fn update_with_velocity<const FMA: bool, T>(p: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
+        for ((p, v), &g) in p.iter_mut().zip(v).zip(g) {
+            let g = limited(g * f.gradient, f.limit) + f.decay * *p;
+            *v = f.momentum * *v + g;
+            *p -= f.lr * (f.of_gradient * g + f.of_velocity * *v);
+        }
     }
 }
 
@@ -131,12 +156,27 @@ impl candle_nn::Optimizer for Sgd {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::optim::apply::tests::check;
     use crate::testing::kernels::{bits, variable};
-    use candle_core::DType;
+    use candle_core::{DType, Var};
     use candle_nn::Optimizer;
+    use std::collections::BTreeMap;
 
-    const CONFIG: SgdConfig =
-        SgdConfig { learning_rate: 0.1, momentum: Momentum::Nesterov(0.9), weight_decay: 1e-3, clip_grad_norm: None };
+    #[test]
+    fn the_kernels() {
+        for momentum in [Momentum::None, Momentum::HeavyBall(0.9), Momentum::Nesterov(0.9)] {
+            let config = SgdConfig { learning_rate: 0.1, momentum, ..SgdConfig::default() };
+            for (grad_scale, grad_limit) in [(0.5, f64::INFINITY), (1.0, 0.3)] {
+                let step = |number| Step { number, grad_scale, grad_limit, weight_decay: 0.01 };
+                check(config.memory().len(), |number| config.update(step(number)));
+            }
+        }
+    }
+
+    fn config() -> SgdConfig {
+        let momentum = Momentum::Nesterov(0.9);
+        SgdConfig { learning_rate: 0.1, momentum, weight_decay: 1e-3, ..SgdConfig::default() }
+    }
 
     /// `updates` times down the gradient of the first variable's Σ x².
     fn run(optimizer: &mut Sgd, vars: &[(String, Var)], updates: usize) -> Vec<u64> {
@@ -154,20 +194,24 @@ mod tests {
     #[test]
     fn continues_from_its_state() {
         let (whole, stopped) = (vars(), vars());
-        let expected = run(&mut Sgd::named(whole.clone(), CONFIG).unwrap(), &whole, 5);
-        let mut first = Sgd::named(stopped.clone(), CONFIG).unwrap();
+        let expected = run(&mut Sgd::named(whole.clone(), config()).unwrap(), &whole, 5);
+        let mut first = Sgd::named(stopped.clone(), config()).unwrap();
         run(&mut first, &stopped, 2);
         let state: BTreeMap<_, _> = first.state().into_iter().collect();
-        assert_eq!(state.keys().collect::<Vec<_>>(), ["a.velocity"]);
-        let mut second = Sgd::named(stopped.clone(), CONFIG).unwrap();
-        second.load_state(&state).unwrap();
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["a.velocity", "unused.velocity"]);
+        let mut second = Sgd::named(stopped.clone(), config()).unwrap();
+        second.load_state(&state, first.updates()).unwrap();
         assert_eq!(run(&mut second, &stopped, 3), expected);
         assert_eq!(bits(&stopped[1].1), bits(&variable(5, DType::F32, 1)), "a variable without a gradient stays");
         // The first one's velocity was copied.
         assert_ne!(bits(&second.state()[0].1), bits(&state["a.velocity"]));
         let other: BTreeMap<_, _> = [("b.velocity".to_owned(), state["a.velocity"].clone())].into();
-        let line = second.load_state(&other).unwrap_err().to_string();
+        let line = second.load_state(&other, 1).unwrap_err().to_string();
         assert!(line.contains("optimizer state: 1 of 1 tensors belong to no parameter"), "{line}");
+        // Velocities of zeros used not to be saved.
+        let velocity: BTreeMap<_, _> = [("a.velocity".to_owned(), state["a.velocity"].clone())].into();
+        second.load_state(&velocity, 2).unwrap();
+        assert!(bits(&second.state()[1].1).iter().all(|&bits| bits == 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{normal, parameters};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, Pass, Streams};
 use convnn_models::digests::SUMS_FILE;
-use convnn_models::weights::{self, CARD_FILE, CONFIG_FILE, MODEL_FILE};
+use convnn_models::weights::{self, CARD_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE};
 use convnn_models::{Model, ModelCard, ModelConfig, preset};
 use std::path::Path;
 
@@ -20,7 +20,11 @@ fn small() -> ModelConfig {
 fn saved(folder: &Path, config: &ModelConfig) -> Parameters {
     let parameters = parameters(DType::F32);
     Model::new(config, parameters.builder()).unwrap();
-    let card = ModelCard { title: "vit_compact on CIFAR-10".into(), metrics: vec![("top-1".into(), "81.2 %".into())] };
+    let card = ModelCard {
+        title: "vit_compact on CIFAR-10".into(),
+        metrics: vec![("top-1".into(), "81.2 %".into())],
+        classes: vec!["cat".into(), "line\nfeed".into()],
+    };
     weights::save(folder, config, &parameters, &card).unwrap();
     parameters
 }
@@ -43,7 +47,8 @@ fn a_model_comes_back() {
         let mut names: Vec<String> =
             std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, [CARD_FILE, SUMS_FILE, CONFIG_FILE, MODEL_FILE]);
+        assert_eq!(names, [CARD_FILE, SUMS_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE]);
+        assert_eq!(weights::classes(&folder).unwrap().unwrap(), ["cat", "line\nfeed"]);
     }
 }
 

@@ -13,14 +13,6 @@ use convnn_models::ModelConfig;
 const SEED: u64 = 0;
 
 const CLASSES: usize = 10;
-const ADAMW: AdamWConfig = AdamWConfig {
-    learning_rate: 1e-4,
-    beta1: 0.9,
-    beta2: 0.999,
-    eps: 1e-8,
-    weight_decay: 1e-2,
-    clip_grad_norm: Some(1.0),
-};
 
 /// Work that can be repeated.
 type Repeatable = Box<dyn FnMut() -> Result<()>>;
@@ -47,7 +39,8 @@ impl Work {
 /// A training step as the engine computes it.
 fn step(model: &ModelConfig, batch: usize) -> Result<Repeatable> {
     let session = Session::new(model, SEED)?;
-    let mut optimizer = AdamW::named(session.parameters.trainable(), ADAMW)?;
+    let config = AdamWConfig { learning_rate: 1e-4, clip_grad_norm: Some(1.0), ..AdamWConfig::default() };
+    let mut optimizer = AdamW::named(session.parameters.trainable(), config)?;
     let images = images(model, batch)?;
     let labels = Tensor::from_vec(below(CLASSES, batch, "labels"), batch, &Device::Cpu)?;
     let mut step = 0;

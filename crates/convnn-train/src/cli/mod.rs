@@ -52,7 +52,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(()) => 0,
         Err(error) if output::is_closed(&error) => 0,
         Err(error) => {
-            report(&error.to_string());
+            let text = error.to_string();
+            // Candle's messages continue with a backtrace, those about missing data with the command that downloads it.
+            report(if matches!(error, Error::Data(_)) { &text } else { text.lines().next().unwrap_or_default() });
             error.exit_code()
         }
     }
@@ -75,11 +77,9 @@ fn usage(error: &clap::Error) -> u8 {
     2
 }
 
-/// Prints an error as one line; Candle's messages continue with a backtrace.
 fn report(message: &str) {
-    let line = message.lines().next().unwrap_or_default();
     // There is nobody to tell if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {line}");
+    let _ = writeln!(std::io::stderr(), "error: {message}");
 }
 
 /// Sets the number of threads; the default is RAYON_NUM_THREADS, or one per processor.

@@ -1,12 +1,12 @@
 //! `convnn train`.
 
 use super::{output, set_threads};
-use convnn_data::Search;
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
+use convnn_train::images;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
-use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run};
+use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run, stored_config};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::{Error, Result};
@@ -29,13 +29,18 @@ pub struct Args {
     /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, `sample` for the few images built into this program, or `hub` for the
-    /// Hugging Face hub (in builds with `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
+    /// A folder of pictures (train/CLASS/*.png, with test/CLASS or a part set aside), a folder with the official files of
+    /// --dataset, `sample` for the few images built into this program, or `hub` for the Hugging Face hub (in builds with
+    /// `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
-    /// cifar10 or cifar100
+    /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or folder if --data is
+    /// a folder of pictures]
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
+    /// Hold out N training images, the same share of every class, for validation
+    #[arg(long, value_name = "N")]
+    holdout: Option<i64>,
     /// Number of passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<i64>,
@@ -75,7 +80,12 @@ pub fn run(args: Args) -> Result<()> {
     let progress = Progress::stderr();
     output::start_log(&progress);
     set_threads(args.threads)?;
-    let config = args.resolve()?;
+    let (mut config, batch_size_is_given) = args.resolve()?;
+    if let (false, Some(path)) = (batch_size_is_given, &args.out)
+        && holds_run(path)?
+    {
+        config.batch_size = stored_config(path)?.batch_size;
+    }
     let allowed = Allowed { override_keys: args.override_keys, force: args.force };
     let interrupted = if args.resume { Interrupted::Resume(allowed) } else { Interrupted::Refuse };
     let found = match &args.out {
@@ -86,8 +96,11 @@ pub fn run(args: Args) -> Result<()> {
         tracing::info!("{} is already finished", path.display());
         return output::print(&summary(result, path));
     }
-    let named = (config.data != "search").then(|| Path::new(&config.data));
-    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?;
+    let data = images::of_run(&config)?;
+    if !batch_size_is_given && matches!(found, Found::Nothing) {
+        config.batch_size = config.batch_size_for(data.train.len());
+    }
+    config.check_validation(data.validation.is_some())?;
     let session = Session::new(&config.model, config.seed)?;
     let stop = StopRequest::on_signals()?;
     let folder = match (found, &args.out) {
@@ -113,7 +126,8 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 impl Args {
-    fn resolve(&self) -> Result<RunConfig> {
+    /// The configuration, and whether it is the user who asks for its batch size.
+    fn resolve(&self) -> Result<(RunConfig, bool)> {
         let mut overrides = self.set.iter().map(|text| Assignment::parse(text)).collect::<Result<Vec<_>>>()?;
         let mut option = |key: &str, value: Option<toml::Value>| {
             overrides.extend(value.map(|value| {
@@ -123,11 +137,13 @@ impl Args {
         };
         option("data", self.data.clone().map(toml::Value::String));
         option("dataset", self.dataset.clone().map(toml::Value::String));
+        option("holdout", self.holdout.map(toml::Value::Integer));
         option("epochs", self.epochs.map(toml::Value::Integer));
         option("seed", self.seed.map(toml::Value::Integer));
         let stored = self.stored_config()?;
         let file = self.config.as_deref().or(stored.as_deref());
-        Sources { preset: self.preset.as_deref(), file, overrides }.resolve()
+        let sources = Sources { preset: self.preset.as_deref(), file, overrides };
+        Ok((sources.resolve()?, sources.sets("batch_size")?))
     }
 
     /// The configuration in the run folder, if the run is to be resumed and no other configuration is given.

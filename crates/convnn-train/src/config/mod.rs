@@ -8,9 +8,10 @@ mod sources;
 pub use document::{Difference, first_difference};
 pub use sources::{Assignment, Sources};
 
-use crate::schedule::{LearningRate, Schedule};
+use crate::objective::Loss;
+use crate::schedule::{LearningRate, Schedule, ScheduleUnit};
 use crate::{Error, Result};
-use convnn_data::{Augmentation, DatasetName};
+use convnn_data::{Augmentation, DatasetName, Mix};
 use convnn_models::{Decay, ModelConfig};
 use serde::{Deserialize, Serialize};
 
@@ -30,27 +31,73 @@ pub struct RunConfig {
     pub epochs: usize,
     /// Number of images per step.
     pub batch_size: usize,
-    /// How training images are augmented.
+    /// How training images are augmented: `none`, `crop_flip`, or a list of steps.
     pub augmentation: Augmentation,
+    /// α of mixup: the share of the other image has the beta distribution of α and α. 0 is off.
+    #[serde(default)]
+    pub mixup: f64,
+    /// α of CutMix. 0 is off; with mixup, every batch uses one of the two.
+    #[serde(default)]
+    pub cutmix: f64,
+    /// Share of the pictures of a folder that are test pictures, if it has no test part of its own.
+    #[serde(default = "test_share")]
+    pub test_share: f64,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// The full learning rate.
     pub learning_rate: f64,
-    /// Weight decay: decoupled for AdamW, added to the gradient for SGD, as in PyTorch.
+    /// Weight decay: decoupled for AdamW, added to the gradient for Adam and SGD, as in PyTorch.
     pub weight_decay: f64,
-    /// Momentum of SGD; AdamW ignores it.
+    /// Whether weight decay also applies to parameters with one dimension: the weights of norms, and biases.
+    #[serde(default = "yes")]
+    pub decay_norms_and_biases: bool,
+    /// Momentum of SGD; the other optimizers ignore it.
     pub momentum: f64,
+    /// Whether the momentum of SGD is Nesterov's.
+    #[serde(default)]
+    pub nesterov: bool,
     /// The norm to which the whole gradient is clipped, or `none`.
     #[serde(with = "none_or")]
     pub clip_grad_norm: Option<f64>,
+    /// The largest absolute value of a number in the gradient, applied after `clip_grad_norm`, or `none`.
+    #[serde(with = "none_or", default)]
+    pub clip_grad_value: Option<f64>,
+    /// Number of batches whose gradients are averaged in a step, as if they were one batch.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+    /// Share that the average of the weights keeps in every step, or `none`. With it, the average is evaluated and
+    /// exported instead of the weights.
+    #[serde(with = "none_or", default)]
+    pub ema_decay: Option<f64>,
+    /// What training minimizes.
+    #[serde(default)]
+    pub loss: Loss,
+    /// Share of the target that is spread evenly over all classes.
+    #[serde(default)]
+    pub label_smoothing: f64,
     /// How the learning rate changes after the warm-up.
     pub schedule: Schedule,
+    /// Whether the learning rate changes with every step or with every epoch.
+    #[serde(default)]
+    pub schedule_unit: ScheduleUnit,
     /// Number of epochs over which the learning rate rises to its full value.
     pub warmup_epochs: usize,
     /// Number of epochs between the drops of the `step` schedule.
     pub step_epochs: usize,
     /// Factor of every drop of the `step` schedule.
     pub step_factor: f64,
+    /// Number of epochs in a row without a better validation accuracy that the `plateau` schedule waits for.
+    #[serde(default = "plateau_patience")]
+    pub plateau_patience: usize,
+    /// Factor of every drop of the `plateau` schedule.
+    #[serde(default = "plateau_factor")]
+    pub plateau_factor: f64,
+    /// Training ends after this number of epochs in a row without a better validation accuracy, or never for `none`.
+    #[serde(with = "none_or", default)]
+    pub early_stopping: Option<usize>,
+    /// Number of training images held out for validation.
+    #[serde(default)]
+    pub holdout: usize,
     /// What happens if the first step leaves a parameter untrained.
     pub audit: AuditRule,
     /// The model and the layer that it is made of.
@@ -64,6 +111,8 @@ pub struct RunConfig {
 pub enum OptimizerKind {
     /// AdamW with β₁ = 0.9, β₂ = 0.999 and ε = 1e-8.
     AdamW,
+    /// Adam with the same numbers; weight decay is added to the gradient.
+    Adam,
     /// Stochastic gradient descent with momentum.
     Sgd,
 }
@@ -107,18 +156,33 @@ impl RunConfig {
             epochs: training.epochs,
             batch_size: training.batch_size,
             augmentation: Augmentation::default(),
+            mixup: 0.0,
+            cutmix: 0.0,
+            test_share: test_share(),
             optimizer: OptimizerKind::AdamW,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
+            decay_norms_and_biases: true,
             momentum: 0.9,
+            nesterov: false,
             clip_grad_norm: Some(training.clip_grad_norm),
+            clip_grad_value: None,
+            accumulate: 1,
+            ema_decay: None,
+            loss: Loss::default(),
+            label_smoothing: 0.0,
             schedule: match training.decay {
                 Decay::Cosine => Schedule::Cosine,
                 _ => Schedule::Constant,
             },
+            schedule_unit: ScheduleUnit::default(),
             warmup_epochs: 0,
             step_epochs: 30,
             step_factor: 0.1,
+            plateau_patience: plateau_patience(),
+            plateau_factor: plateau_factor(),
+            early_stopping: None,
+            holdout: 0,
             audit: AuditRule::Strict,
             model: (preset.config)(),
         })
@@ -140,6 +204,8 @@ impl RunConfig {
         at_least("epochs", self.epochs, 1)?;
         at_least("batch_size", self.batch_size, 1)?;
         at_least("step_epochs", self.step_epochs, 1)?;
+        at_least("accumulate", self.accumulate, 1)?;
+        self.early_stopping.map_or(Ok(()), |patience| at_least("early_stopping", patience, 1))?;
         if i64::try_from(self.seed).is_err() {
             return Err(value_error("seed", self.seed, "at most 9223372036854775807, the largest integer in TOML"));
         }
@@ -153,30 +219,110 @@ impl RunConfig {
         if let Some(norm) = self.clip_grad_norm {
             number("clip_grad_norm", norm, norm > 0.0, "a number above 0, or `none`")?;
         }
+        if let Some(value) = self.clip_grad_value {
+            number("clip_grad_value", value, value > 0.0, "a number above 0, or `none`")?;
+        }
+        if let Some(decay) = self.ema_decay {
+            number("ema_decay", decay, decay > 0.0 && decay < 1.0, "a number above 0 and below 1, or `none`")?;
+        }
+        let shares = 0.0..1.0;
+        number("label_smoothing", self.label_smoothing, shares.contains(&self.label_smoothing), "from 0 to below 1")?;
+        let falls = self.plateau_factor > 0.0 && self.plateau_factor < 1.0;
+        number("plateau_factor", self.plateau_factor, falls, "a number above 0 and below 1")?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(value_error("nesterov", true, "false, because `momentum` is 0"));
+        }
         if self.warmup_epochs > self.epochs {
             let expected = format!("at most `epochs`, which is {}", self.epochs);
             return Err(value_error("warmup_epochs", self.warmup_epochs, &expected));
         }
-        let classes = self.dataset.classes();
-        if self.model.classes() != classes {
+        self.augmentation.check()?;
+        self.mix().check()?;
+        number("test_share", self.test_share, self.test_share > 0.0 && self.test_share < 1.0, "between 0 and 1")?;
+        // How many classes a folder has is checked when it is read.
+        if let Some(classes) = self.dataset.classes().filter(|classes| *classes != self.model.classes()) {
             let expected = format!("{classes}, the number of classes of {}", self.dataset);
             return Err(value_error("model.classes", self.model.classes(), &expected));
         }
         Ok(self.model.check()?)
     }
 
+    /// How the images of a batch are mixed.
+    pub fn mix(&self) -> Mix {
+        Mix { mixup: self.mixup, cutmix: self.cutmix }
+    }
+
+    /// Checks that there are validation images if they are needed: the test images must choose neither the rate nor the end.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for `early_stopping` or `schedule`.
+    pub fn check_validation(&self, has_images: bool) -> Result<()> {
+        let needs =
+            "validation images, which `holdout` takes from the training images; the test images must not choose";
+        let fails = |key: &str, found: &str| match has_images {
+            true => Ok(()),
+            false => Err(value_error(key, format!("{found} without validation images"), needs)),
+        };
+        if let Some(patience) = self.early_stopping {
+            fails("early_stopping", &patience.to_string())?;
+        }
+        if self.schedule == Schedule::Plateau {
+            fails("schedule", "plateau")?;
+        }
+        Ok(())
+    }
+
+    /// The batch size for `images` training images, if the user asks for none: that of the preset, or as many images fewer
+    /// as make 32 steps of an epoch, but not fewer than 16. With larger batches, a small data set gives too few steps.
+    pub fn batch_size_for(&self, images: usize) -> usize {
+        let mut size = self.batch_size;
+        while size > 16 && images.div_ceil(size) < 32 {
+            size = (size / 2).max(16);
+        }
+        size
+    }
+
     /// The learning rate schedule, given the number of steps per epoch.
     pub fn learning_rate(&self, steps_per_epoch: usize) -> LearningRate {
-        let steps = |epochs: usize| (epochs * steps_per_epoch) as u64;
+        let (unit_steps, units_per_epoch) = match self.schedule_unit {
+            ScheduleUnit::Step => (1, steps_per_epoch),
+            ScheduleUnit::Epoch => (steps_per_epoch, 1),
+        };
+        let units = |epochs: usize| (epochs * units_per_epoch) as u64;
         LearningRate {
             schedule: self.schedule,
             base: self.learning_rate,
-            warmup_steps: steps(self.warmup_epochs),
-            total_steps: steps(self.epochs),
-            drop_steps: steps(self.step_epochs),
-            drop_factor: self.step_factor,
+            unit_steps: unit_steps as u64,
+            warmup: units(self.warmup_epochs),
+            total: units(self.epochs),
+            drop_every: units(self.step_epochs),
+            drop_factor: match self.schedule {
+                Schedule::Plateau => self.plateau_factor,
+                _ => self.step_factor,
+            },
+            plateau_drops: 0,
         }
     }
+}
+
+const fn test_share() -> f64 {
+    0.2
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one() -> usize {
+    1
+}
+
+const fn plateau_patience() -> usize {
+    5
+}
+
+const fn plateau_factor() -> f64 {
+    0.1
 }
 
 fn value_error(key: &str, found: impl std::fmt::Display, expected: &str) -> Error {

@@ -3,6 +3,7 @@
 use super::document::{first_line, from_table, insert, keys, lookup, to_table};
 use super::{RunConfig, nearest::nearest};
 use crate::{Error, Result};
+use convnn_data::{DatasetName, picture_classes};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
@@ -61,6 +62,15 @@ impl Assignment {
 }
 
 impl Sources<'_> {
+    /// Whether the file or an override sets the top-level key `key`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn sets(&self, key: &str) -> Result<bool> {
+        let in_file = self.file.map_or_else(|| Ok(Vec::new()), read_file)?;
+        Ok(in_file.iter().chain(&self.overrides).any(|one| one.path == [key]))
+    }
+
     /// Resolves and validates the configuration.
     ///
     /// # Errors
@@ -166,8 +176,13 @@ impl Resolving {
     fn finish(self) -> Result<RunConfig> {
         let mut config = from_table(self.table)
             .map_err(|message| Error::Config { place: "resolved configuration".to_owned(), message })?;
+        let pictures = picture_classes(Path::new(&config.data));
+        if pictures.is_some() && !self.places.contains_key("dataset") {
+            config.dataset = DatasetName::Folder;
+        }
         if !self.places.contains_key("model.classes") {
-            config.model.set_classes(config.dataset.classes());
+            let folder = pictures.filter(|_| config.dataset == DatasetName::Folder);
+            config.dataset.classes().or(folder).into_iter().for_each(|classes| config.model.set_classes(classes));
         }
         match config.validate() {
             Ok(()) => Ok(config),

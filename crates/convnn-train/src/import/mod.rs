@@ -189,7 +189,11 @@ impl Checkpoint {
             let session = Session::new(config, 0)?;
             session.restore(&tensors)?;
             let origin = names::printable(&origin.file_name().unwrap_or_default().to_string_lossy());
-            let card = ModelCard { title: title.to_owned(), metrics: vec![("imported from".to_owned(), origin)] };
+            let card = ModelCard {
+                title: title.to_owned(),
+                metrics: vec![("imported from".to_owned(), origin)],
+                ..ModelCard::default()
+            };
             weights::save(aside, config, &session.parameters, &card)?;
             Ok(tensors.len())
         })

@@ -17,6 +17,8 @@ fn state(epoch: usize, batch: usize, top1: &[f64]) -> TrainState {
         test_loss: 2.0f64.sqrt(),
         test_top1,
         test_top5: 90.0,
+        validation_loss: None,
+        validation_top1: None,
         learning_rate: 1e-3,
         seconds: 1.5,
         images_per_second: 100.0,

@@ -13,17 +13,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The first `n` training images, for training and for testing.
-fn few(n: usize) -> Dataset {
+pub fn few(n: usize) -> Dataset {
     let images = Arc::new(Dataset::sample().train.first(n));
     Dataset { train: Arc::clone(&images), test: images, ..Dataset::sample() }
 }
 
-fn resolve(preset: &str, sets: &[&str]) -> RunConfig {
+pub fn resolve(preset: &str, sets: &[&str]) -> RunConfig {
     let overrides = sets.iter().map(|text| Assignment::parse(text).unwrap()).collect();
     Sources { preset: Some(preset), overrides, ..Sources::default() }.resolve().unwrap()
 }
 
-fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult> {
+pub fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult> {
     let session = Session::new(&config.model, config.seed)?;
     let folder = RunFolder::create(out, config)?;
     let (stop, progress) = (StopRequest::default(), Progress::hidden());

@@ -17,7 +17,9 @@ mod interruption;
 mod learning;
 #[cfg(target_os = "linux")]
 mod locks;
+mod own_data;
 mod parity;
+mod recipes;
 mod reproducibility;
 #[cfg(target_os = "linux")]
 mod resuming;

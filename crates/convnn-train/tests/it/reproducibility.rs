@@ -1,6 +1,9 @@
 //! The same configuration gives the same bits.
 
-use crate::command::{convnn, fingerprint, finish, metrics, result, succeed, tiny_vgg, tiny_vit};
+use crate::command::{convnn, fingerprint, finish, metrics, result, start, succeed, tiny_vgg, tiny_vit};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 #[test]
 fn same_seed_same_bits_for_one_and_two_threads() {
@@ -18,6 +21,48 @@ fn same_seed_same_bits_for_one_and_two_threads() {
         assert_eq!(first, run("three", &["--threads", "3"]));
         assert_ne!(first.0, run("other", &["--set", "seed=8"]).0);
     }
+}
+
+/// Everything that a run carries from step to step, on at once.
+#[test]
+fn same_bits_with_everything_on_and_after_stops_at_random_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = |out: &Path| {
+        let mut command = tiny_vgg(out, 6);
+        for set in ["ema_decay=0.9", "accumulate=3", "label_smoothing=0.1", "clip_grad_value=0.1", "nesterov=true"] {
+            command.args(["--set", set]);
+        }
+        for set in ["schedule=one_cycle", "augmentation=crop_flip", "decay_norms_and_biases=false"] {
+            command.args(["--set", set]);
+        }
+        command
+    };
+    let run = |name: &str, threads: &str| {
+        let out = folder.path().join(name);
+        succeed(whole(&out).args(["--threads", threads]));
+        (fingerprint(&out), std::fs::read(out.join("weights/model.safetensors")).unwrap())
+    };
+    let expected = run("one", "1");
+    assert!(expected == run("two", "2"), "two threads");
+    assert!(expected == run("four", "4"), "four threads");
+
+    let out = folder.path().join("stopped");
+    let mut stops = 0;
+    for attempt in 0u64.. {
+        let mut child = start(whole(&out).arg("--resume"));
+        let nanos = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+        std::thread::sleep(Duration::from_millis(100 + 20 * attempt + u64::from(nanos) % 300));
+        let mut kill = Command::new("kill");
+        finish(kill.args(["-s", "TERM", &child.id().to_string()]));
+        match child.wait().unwrap().code() {
+            Some(0) => break,
+            Some(143) => stops += 1,
+            code => panic!("attempt {attempt} ended with {code:?}"),
+        }
+    }
+    assert!(stops > 0, "it was never stopped");
+    let found = (fingerprint(&out), std::fs::read(out.join("weights/model.safetensors")).unwrap());
+    assert!(found == expected, "after {stops} stops");
 }
 
 #[test]
