@@ -103,17 +103,27 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// The sum of the lanes, folded in halves.
+/// All lanes combined into one, folded in halves.
 #[inline(always)]
-pub(crate) fn fold_lanes<T: crate::kernel::float::Float>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn fold_lanes<T: Copy>(mut lanes: [T; LANES], combine: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = combine(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
     lanes[0]
+}
+
+/// The sum of the lanes.
+#[inline(always)]
+pub(crate) fn sum_lanes<T: crate::kernel::float::Float>(lanes: [T; LANES]) -> T {
+    fold_lanes(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
 }
 
 /// Σ f(x₁, x₂, …) over slices of one length, in an order that depends only on the length.
@@ -164,5 +174,5 @@ pub(crate) fn sums_of<T: crate::kernel::float::Float, const N: usize, const M: u
             lanes[m][l] += terms[m];
         }
     }
-    lanes.map(fold_lanes)
+    lanes.map(sum_lanes)
 }
