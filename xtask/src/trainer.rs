@@ -6,20 +6,16 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::plan::Run;
 use crate::run_folder::State;
 use crate::workspace;
-
-/// How long an interrupted trainer may take to save a checkpoint before it is killed. Killing it loses only the work
-/// since the last checkpoint.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// The trainer's binary and how to start it.
 pub struct Trainer {
@@ -29,8 +25,8 @@ pub struct Trainer {
     pub data: Option<PathBuf>,
     /// The number of threads; without it the trainer uses all cores.
     pub threads: Option<u16>,
-    /// Set by Ctrl-C and by SIGTERM.
-    interrupted: Arc<AtomicBool>,
+    /// The signal that interrupted us, or 0; the trainer gets it too.
+    signal: Arc<AtomicUsize>,
 }
 
 /// How a run ended.
@@ -39,7 +35,7 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed(Failure),
-    /// Ctrl-C or SIGTERM interrupted it; it can be resumed.
+    /// Ctrl-C, SIGTERM or SIGHUP interrupted it; it can be resumed.
     Interrupted,
 }
 
@@ -52,14 +48,16 @@ pub struct Failure {
 }
 
 impl Trainer {
-    /// A trainer that leaves a resumable run when interrupted with Ctrl-C. A second Ctrl-C ends this process at once.
+    /// A trainer that saves a checkpoint when Ctrl-C, SIGTERM or SIGHUP interrupts us. A second signal ends this process
+    /// at once; the trainer still saves.
     pub fn new(program: PathBuf) -> Result<Self> {
-        let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register_conditional_shutdown(signal, 130, interrupted.clone())?;
-            signal_hook::flag::register(signal, interrupted.clone())?;
+        let (signal, interrupted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for caught in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_conditional_shutdown(caught, 128 + caught, Arc::clone(&interrupted))?;
+            signal_hook::flag::register(caught, Arc::clone(&interrupted))?;
+            signal_hook::flag::register_usize(caught, Arc::clone(&signal), caught as usize)?;
         }
-        Ok(Self { program, data: None, threads: None, interrupted })
+        Ok(Self { program, data: None, threads: None, signal })
     }
 
     /// Trains `run` in `folder`, resuming from its last checkpoint if there is one. Whatever the trainer writes to
@@ -85,10 +83,9 @@ impl Trainer {
             Err(_) => bail!("the log of {} was lost", run.id),
         };
         Ok(match status {
-            _ if self.interrupted.load(Ordering::Relaxed) => Outcome::Interrupted,
-            Some(status) if status.success() => Outcome::Done,
-            Some(status) => Outcome::Failed(Failure::new(&last_lines, status)),
-            None => Outcome::Interrupted,
+            _ if self.signal.load(Ordering::Relaxed) != 0 => Outcome::Interrupted,
+            status if status.success() => Outcome::Done,
+            status => Outcome::Failed(Failure::new(&last_lines, status)),
         })
     }
 
@@ -115,21 +112,22 @@ impl Trainer {
         command.spawn().with_context(|| format!("cannot start {}", self.program.display()))
     }
 
-    /// Waits for the process to exit; once interrupted, it has `GRACE` to do so. `None` means that it was killed.
-    fn wait(&self, child: &mut Child) -> io::Result<Option<ExitStatus>> {
-        let mut interrupted_at = None;
+    /// Waits for the process to exit, and sends it the signal that interrupts us.
+    ///
+    /// Ctrl-C in a terminal reaches the trainer directly as well; it takes both for one.
+    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
+        let mut sent = false;
         loop {
             if let Some(status) = child.try_wait()? {
-                return Ok(Some(status));
+                return Ok(status);
             }
-            if self.interrupted.load(Ordering::Relaxed) {
-                // Ctrl-C in a terminal reaches the trainer directly.
-                let since = interrupted_at.get_or_insert_with(Instant::now);
-                if since.elapsed() > GRACE {
-                    child.kill()?;
-                    child.wait()?;
-                    return Ok(None);
-                }
+            let signal = self.signal.load(Ordering::Relaxed);
+            if signal != 0 && !sent {
+                let mut kill = Command::new("kill");
+                kill.arg(format!("-{signal}")).arg(child.id().to_string()).stderr(Stdio::null());
+                // If the process has just ended, there is nobody to tell.
+                kill.status().context("cannot start `kill`")?;
+                sent = true;
             }
             thread::sleep(Duration::from_millis(20));
         }

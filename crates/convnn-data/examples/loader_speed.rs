@@ -7,16 +7,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use convnn_data::{Augmentation, Dataset, DatasetName, Directory, Loader, LoaderConfig, Order, Source, Streams};
+use convnn_data::{
+    Augmentation, Dataset, DatasetName, Directory, Loader, LoaderConfig, Order, RandAugment, Source, Step, Streams,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: loader_speed DIR")?;
     let notes = std::env::temp_dir().join(format!("convnn-notes-{}", std::process::id()));
-    for name in DatasetName::ALL {
+    for name in [DatasetName::Cifar10, DatasetName::Cifar100] {
         for checksums in ["computed", "remembered"] {
-            let directory = Directory { path: path.clone().into(), notes: Some(notes.clone()) };
+            let directory = Directory { notes: Some(notes.clone()), ..Directory::from(&path) };
             let start = Instant::now();
             let data = Dataset::open(name, &Source::Directory(directory))?;
             println!(
@@ -31,16 +33,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::remove_dir_all(&notes)?;
 
     let data = Dataset::open(DatasetName::Cifar10, &Source::Directory(path.into()))?;
+    let rand_augment = Augmentation::Steps(vec![Step::RandAugment(RandAugment::default())]);
     for (image_size, augmentation) in [
         (32, Augmentation::None),
         (32, Augmentation::CropFlip),
+        (32, rand_augment),
         (224, Augmentation::None),
         (224, Augmentation::CropFlip),
     ] {
         let config = LoaderConfig {
             order: Order::Shuffled,
             image_size,
-            augmentation,
+            augmentation: augmentation.clone(),
             ..LoaderConfig::new(DatasetName::Cifar10, 128)
         };
         let loader = Loader::new(Arc::clone(&data.train), config, streams())?;

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("{title}: {indices:?}");
         for index in indices {
             images.extend_from_slice(split.image(index));
-            labels.push(fine_labels(split)[index]);
+            labels.push(u8::try_from(fine_labels(split)[index])?);
         }
     }
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
@@ -50,9 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Indices of the first images of each class, `n` in total, in order.
 fn balanced(split: &Split, n: usize) -> Vec<usize> {
-    let classes = DatasetName::Cifar10.classes();
+    let classes = DatasetName::Cifar10.classes().unwrap_or_default();
     let mut wanted: Vec<usize> = (0..classes).map(|label| n / classes + usize::from(label < n % classes)).collect();
-    let take = |(_, label): &(usize, &u8)| {
+    let take = |(_, label): &(usize, &u16)| {
         let wanted = &mut wanted[usize::from(**label)];
         let take = *wanted > 0;
         *wanted -= usize::from(take);
@@ -61,6 +61,6 @@ fn balanced(split: &Split, n: usize) -> Vec<usize> {
     fine_labels(split).iter().enumerate().filter(take).map(|(index, _)| index).collect()
 }
 
-fn fine_labels(split: &Split) -> &[u8] {
+fn fine_labels(split: &Split) -> &[u16] {
     split.labels(Labels::Fine).unwrap_or_default()
 }

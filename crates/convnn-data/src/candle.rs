@@ -18,7 +18,7 @@ impl Dataset {
             train_labels: labels(&self.train)?,
             test_images: self.test.image_tensor()?,
             test_labels: labels(&self.test)?,
-            labels: self.name.classes(),
+            labels: self.classes.len(),
         })
     }
 }

@@ -11,7 +11,10 @@ mod split;
 
 pub use dataset::Dataset;
 pub use error::{Error, Result};
-pub use loader::{Augmentation, Batch, Batches, Loader, LoaderConfig, Normalization, Order, PADDING, Resizer, Streams};
+pub use loader::{
+    Augmentation, Batch, Batches, Crop, Loader, LoaderConfig, Mix, Noise, Normalization, Order, PADDING, RandAugment,
+    RandomErasing, ResizedCrop, Resizer, Step, Streams,
+};
 pub use name::{DatasetName, Labels, UnknownDataset};
-pub use source::{Directory, HubConfig, Search, Source, verify};
+pub use source::{Directory, HubConfig, Search, Source, parse_records, picture_classes, verify};
 pub use split::{CHANNELS, IMAGE, SIDE, Split};

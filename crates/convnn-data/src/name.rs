@@ -1,4 +1,6 @@
-//! The two data sets: names, classes, archives.
+//! The data sets: names, classes, where they are published.
+
+mod classes;
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +8,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A data set, written `cifar10` or `cifar100` in configurations and on the command line.
+use crate::source::quote;
+use classes::{CIFAR10, CIFAR100_COARSE, CIFAR100_FINE, DIGITS, FASHION};
+
+/// A data set, written `cifar10`, `cifar100`, `mnist`, `fashion_mnist` or `folder` in configurations and on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -16,58 +21,75 @@ pub enum DatasetName {
     Cifar10,
     /// 50,000 training and 10,000 test images in 100 fine and 20 coarse classes.
     Cifar100,
+    /// 60,000 training and 10,000 test images of handwritten digits.
+    Mnist,
+    /// 60,000 training and 10,000 test images of clothes in 10 classes, in the format of MNIST.
+    #[serde(rename = "fashion_mnist")]
+    FashionMnist,
+    /// A folder of pictures with a folder for each class.
+    Folder,
 }
 
 impl DatasetName {
     /// Every data set.
-    pub const ALL: [Self; 2] = [Self::Cifar10, Self::Cifar100];
+    pub const ALL: [Self; 5] = [Self::Cifar10, Self::Cifar100, Self::Mnist, Self::FashionMnist, Self::Folder];
 
     /// The title for display: "CIFAR-10".
     pub fn title(self) -> &'static str {
         match self {
             Self::Cifar10 => "CIFAR-10",
             Self::Cifar100 => "CIFAR-100",
+            Self::Mnist => "MNIST",
+            Self::FashionMnist => "Fashion-MNIST",
+            Self::Folder => "folder of pictures",
         }
     }
 
-    /// The class names, indexed by label; `None` for the coarse labels of CIFAR-10, which has none.
+    /// The class names, indexed by label; `None` for coarse labels except those of CIFAR-100, and for a folder, whose names are
+    /// in [`Dataset::classes`](crate::Dataset::classes).
     pub fn class_names(self, labels: Labels) -> Option<&'static [&'static str]> {
         match (self, labels) {
             (Self::Cifar10, Labels::Fine) => Some(&CIFAR10),
-            (Self::Cifar10, Labels::Coarse) => None,
             (Self::Cifar100, Labels::Fine) => Some(&CIFAR100_FINE),
             (Self::Cifar100, Labels::Coarse) => Some(&CIFAR100_COARSE),
+            (Self::Mnist, Labels::Fine) => Some(&DIGITS),
+            (Self::FashionMnist, Labels::Fine) => Some(&FASHION),
+            (Self::Folder, _) | (_, Labels::Coarse) => None,
         }
     }
 
-    /// Number of fine classes: 10 or 100.
-    pub fn classes(self) -> usize {
-        match self {
-            Self::Cifar10 => CIFAR10.len(),
-            Self::Cifar100 => CIFAR100_FINE.len(),
-        }
+    /// Number of fine classes; `None` for a folder, which has as many as it has folders.
+    pub fn classes(self) -> Option<usize> {
+        self.class_names(Labels::Fine).map(<[_]>::len)
     }
 
-    /// Name of the folder inside the official archive.
+    /// Name of the folder for the official files, inside the archive if there is one.
     pub fn folder(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar-10-batches-bin",
             Self::Cifar100 => "cifar-100-binary",
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
+            Self::Folder => "pictures",
         }
     }
 
-    /// URL of the official archive of binary files.
-    pub fn archive(self) -> &'static str {
+    /// A shell command that downloads the official files into `folder`; `None` for a folder of pictures.
+    pub fn download_command(self, folder: &Path) -> Option<String> {
+        let folder = quote(folder);
+        let archive =
+            |url: &str| format!("mkdir -p {folder} && curl -fL {url} | tar -xz --strip-components=1 -C {folder}");
+        let files = |url: &str| {
+            let names = "{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-ubyte.gz";
+            format!("mkdir -p {folder} && cd {folder} && curl -fL --remote-name-all '{url}/{names}'")
+        };
         match self {
-            Self::Cifar10 => "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
-            Self::Cifar100 => "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            Self::Cifar10 => Some(archive("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz")),
+            Self::Cifar100 => Some(archive("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz")),
+            Self::Mnist => Some(files("https://ossci-datasets.s3.amazonaws.com/mnist")),
+            Self::FashionMnist => Some(files("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com")),
+            Self::Folder => None,
         }
-    }
-
-    /// A shell command that downloads the official files into `folder`.
-    pub fn download_command(self, folder: &Path) -> String {
-        let (folder, archive) = (folder.display(), self.archive());
-        format!("mkdir -p '{folder}' && curl -fL {archive} | tar -xz --strip-components=1 -C '{folder}'")
     }
 }
 
@@ -76,6 +98,9 @@ impl fmt::Display for DatasetName {
         f.write_str(match self {
             Self::Cifar10 => "cifar10",
             Self::Cifar100 => "cifar100",
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion_mnist",
+            Self::Folder => "folder",
         })
     }
 }
@@ -89,9 +114,9 @@ impl FromStr for DatasetName {
     }
 }
 
-/// A name that is neither `cifar10` nor `cifar100`.
+/// A name that is not one of a data set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown data set {0:?}; expected cifar10 or cifar100")]
+#[error("unknown data set {0:?}; expected cifar10, cifar100, mnist, fashion_mnist or folder")]
 pub struct UnknownDataset(pub String);
 
 /// Which labels to use.
@@ -115,134 +140,6 @@ impl fmt::Display for Labels {
     }
 }
 
-const CIFAR10: [&str; 10] = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-
-const CIFAR100_COARSE: [&str; 20] = [
-    "aquatic_mammals",
-    "fish",
-    "flowers",
-    "food_containers",
-    "fruit_and_vegetables",
-    "household_electrical_devices",
-    "household_furniture",
-    "insects",
-    "large_carnivores",
-    "large_man-made_outdoor_things",
-    "large_natural_outdoor_scenes",
-    "large_omnivores_and_herbivores",
-    "medium_mammals",
-    "non-insect_invertebrates",
-    "people",
-    "reptiles",
-    "small_mammals",
-    "trees",
-    "vehicles_1",
-    "vehicles_2",
-];
-
-const CIFAR100_FINE: [&str; 100] = [
-    "apple",
-    "aquarium_fish",
-    "baby",
-    "bear",
-    "beaver",
-    "bed",
-    "bee",
-    "beetle",
-    "bicycle",
-    "bottle",
-    "bowl",
-    "boy",
-    "bridge",
-    "bus",
-    "butterfly",
-    "camel",
-    "can",
-    "castle",
-    "caterpillar",
-    "cattle",
-    "chair",
-    "chimpanzee",
-    "clock",
-    "cloud",
-    "cockroach",
-    "couch",
-    "crab",
-    "crocodile",
-    "cup",
-    "dinosaur",
-    "dolphin",
-    "elephant",
-    "flatfish",
-    "forest",
-    "fox",
-    "girl",
-    "hamster",
-    "house",
-    "kangaroo",
-    "keyboard",
-    "lamp",
-    "lawn_mower",
-    "leopard",
-    "lion",
-    "lizard",
-    "lobster",
-    "man",
-    "maple_tree",
-    "motorcycle",
-    "mountain",
-    "mouse",
-    "mushroom",
-    "oak_tree",
-    "orange",
-    "orchid",
-    "otter",
-    "palm_tree",
-    "pear",
-    "pickup_truck",
-    "pine_tree",
-    "plain",
-    "plate",
-    "poppy",
-    "porcupine",
-    "possum",
-    "rabbit",
-    "raccoon",
-    "ray",
-    "road",
-    "rocket",
-    "rose",
-    "sea",
-    "seal",
-    "shark",
-    "shrew",
-    "skunk",
-    "skyscraper",
-    "snail",
-    "snake",
-    "spider",
-    "squirrel",
-    "streetcar",
-    "sunflower",
-    "sweet_pepper",
-    "table",
-    "tank",
-    "telephone",
-    "television",
-    "tiger",
-    "tractor",
-    "train",
-    "trout",
-    "tulip",
-    "turtle",
-    "wardrobe",
-    "whale",
-    "willow_tree",
-    "wolf",
-    "woman",
-    "worm",
-];
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -252,13 +149,14 @@ mod tests {
     fn names_round_trip_through_text() {
         for name in DatasetName::ALL {
             assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
+            assert_eq!(serde_json::to_value(name).unwrap(), name.to_string());
         }
     }
 
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = "cifar".parse::<DatasetName>().unwrap_err().to_string();
-        assert_eq!(message, "unknown data set \"cifar\"; expected cifar10 or cifar100");
+        assert_eq!(message, "unknown data set \"cifar\"; expected cifar10, cifar100, mnist, fashion_mnist or folder");
     }
 
     #[test]
@@ -269,5 +167,12 @@ mod tests {
         assert_eq!((coarse.len(), coarse[0], coarse[19]), (20, "aquatic_mammals", "vehicles_2"));
         assert_eq!(DatasetName::Cifar10.class_names(Labels::Fine).unwrap()[3], "cat");
         assert_eq!(DatasetName::Cifar10.class_names(Labels::Coarse), None);
+    }
+
+    #[test]
+    fn the_download_command_quotes_the_folder() {
+        let command = DatasetName::Cifar10.download_command(Path::new("it's here")).unwrap();
+        assert!(command.starts_with(r"mkdir -p 'it'\''s here' && curl -fL https://"), "{command}");
+        assert!(command.ends_with(r"-C 'it'\''s here'"), "{command}");
     }
 }

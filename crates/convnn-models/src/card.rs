@@ -10,6 +10,8 @@ pub struct ModelCard {
     pub title: String,
     /// Rows of the table of results: what was measured, and the value.
     pub metrics: Vec<(String, String)>,
+    /// The names of the classes by label, for `classes.json`; none if they are not known.
+    pub classes: Vec<String>,
 }
 
 impl ModelCard {

@@ -1,7 +1,7 @@
-//! Files that are either complete or absent.
+//! Files and folders that are either complete or absent.
 
 use std::fs::{self, File};
-use std::io::{Result, Write};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
 
 /// Writes `bytes` to `path` so that any reader, even after a power failure, finds the old file or the new one.
@@ -22,6 +22,42 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(error);
     }
     sync_directory(path.parent().unwrap_or(Path::new("")))
+}
+
+/// Creates `folder` and its missing parents so that their names survive a power failure; returns those created, outermost
+/// first.
+pub fn create_folders(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let missing: Vec<_> =
+        folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let mut created = Vec::new();
+    for path in missing.into_iter().rev() {
+        match fs::create_dir(path) {
+            Ok(()) => {
+                sync_directory(path.parent().unwrap_or(Path::new("")))?;
+                created.push(path.to_owned());
+            }
+            // Another process was faster.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if folder.is_dir() { Ok(created) } else { Err(ErrorKind::NotADirectory.into()) }
+}
+
+/// Opens a regular file for reading. A pipe or a device, on which opening or reading could wait forever, is an error.
+pub fn open_regular(path: &Path) -> Result<File> {
+    let is_regular = fs::metadata(path)?.is_file();
+    let wrong = || Error::new(ErrorKind::InvalidInput, "it is not a regular file");
+    if is_regular { File::open(path) } else { Err(wrong()) }
+}
+
+/// Reads a regular file of at most `most` bytes.
+pub fn read_regular(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let wrong = || Error::new(ErrorKind::InvalidInput, format!("it has more than {most} bytes"));
+    if bytes.len() as u64 > most { Err(wrong()) } else { Ok(bytes) }
 }
 
 /// Makes the names of new and renamed files in `folder` survive a power failure.

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod card;
+pub mod digests;
 mod error;
 pub mod files;
 mod flops;

@@ -1,8 +1,11 @@
-//! Trained models on disk: a folder with `model.safetensors`, `config.json` and `README.md`, as on model hubs.
+//! Trained models on disk: a folder with `model.safetensors`, `config.json` and `README.md`, as on model hubs, and the
+//! SHA-256 of each in `SHA256SUMS`.
 //!
-//! Tensors are f32 with PyTorch's names, shapes and layouts, so either side reads what the other wrote.
+//! Tensors are f32 with PyTorch's names, shapes and layouts, so either side reads what the other wrote. Folders without
+//! `SHA256SUMS` are read too, but damage to their numbers cannot be detected.
 
-use crate::files::write_durably;
+use crate::digests::{Digests, SUMS_FILE};
+use crate::files::{create_folders, read_regular, write_durably};
 use crate::{Error, ModelCard, ModelConfig, Result};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, testing};
@@ -18,47 +21,85 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of the model card.
 pub const CARD_FILE: &str = "README.md";
+/// The file of the class names, a JSON array of strings in the order of the labels; only if they are known.
+pub const CLASSES_FILE: &str = "classes.json";
 
-/// Writes `parameters`, their configuration and a model card into `folder`, creating it if necessary.
+/// Writes `parameters`, their configuration and a model card into `folder`, creating it if necessary; returns the digests
+/// of the files.
 ///
-/// Fails without writing anything if the parameters are not those of `config` ([`Error::Names`], [`Error::Tensor`]).
-/// Each file is replaced as a whole: see [`write_durably`].
-pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: &ModelCard) -> Result<()> {
+/// Fails without writing anything if the parameters are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or
+/// not finite. Each file is replaced as a whole: see [`write_durably`].
+pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: &ModelCard) -> Result<Digests> {
     let tensors = parameters.all().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
     let mut tensors = accept("the parameters given", config, tensors)?;
     tensors.extend(config.buffers()?.into_iter().map(|(name, buffer)| (name.to_owned(), buffer)));
-    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    create_folders(folder).map_err(io(folder))?;
     let config_text = serde_json::to_string_pretty(config).map_err(Error::Words)? + "\n";
     let card_text = card.text(config)?;
+    let classes_text = serde_json::to_string_pretty(&card.classes).map_err(Error::Words)? + "\n";
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let path = folder.join(MODEL_FILE);
     let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other).map_err(io(&path))?;
-    for (name, bytes) in
-        [(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())]
-    {
+    let mut files =
+        vec![(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
+    if !card.classes.is_empty() {
+        files.push((CLASSES_FILE, classes_text.as_bytes()));
+    }
+    let digests = Digests::of(files.iter().copied());
+    for (name, bytes) in files.into_iter().chain([(SUMS_FILE, digests.text().as_bytes())]) {
         let path = folder.join(name);
         write_durably(&path, bytes).map_err(io(&path))?;
     }
-    Ok(())
+    Ok(digests)
+}
+
+/// The names of the classes in `folder`, by label, if they are known.
+///
+/// Fails if [`CLASSES_FILE`] is not a list of names.
+pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
+    let path = folder.join(CLASSES_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
+    serde_json::from_str(&text).map(Some).map_err(|e| Error::Damaged { path, reason: e.to_string() })
 }
 
 /// Reads the configuration and the tensors of `folder`.
 ///
-/// Fails if the configuration is not valid or the tensors do not fit it; see [`accept`].
+/// Fails if a file has changed since [`save`], if the configuration is not valid, or if the tensors do not fit it or are
+/// not finite; see [`accept`].
 pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
-    let path = folder.join(CONFIG_FILE);
-    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    let config: ModelConfig =
-        serde_json::from_str(&text).map_err(|e| Error::Damaged { path, reason: e.to_string() })?;
+    let digests = Digests::read(folder)?;
+    let read = |name: &str, most: u64| {
+        let path = folder.join(name);
+        let bytes = read_regular(&path, most).map_err(io(&path))?;
+        digests.as_ref().map_or(Ok(()), |digests| digests.check(folder, name, &bytes))?;
+        Ok::<_, Error>(bytes)
+    };
+    decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)
+}
+
+/// The configuration and the tensors of `folder`, whose files hold `config` and `model`; fails as [`load`] does.
+pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<(ModelConfig, Tensors)> {
+    let damaged = |e: serde_json::Error| Error::Damaged { path: folder.join(CONFIG_FILE), reason: e.to_string() };
+    let config: ModelConfig = serde_json::from_slice(config).map_err(damaged)?;
     let path = folder.join(MODEL_FILE);
-    let tensors = accept(&path.display().to_string(), &config, read(&path)?)?;
+    let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
     Ok((config, tensors))
 }
 
+/// The most bytes of a configuration; that of VGG-16 has about a thousand.
+const CONFIG_BYTES: u64 = 1 << 20;
+
 /// Reads every tensor of the safetensors file `path`.
 pub fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = std::fs::read(path).map_err(io(path))?;
-    candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+    parse(path, &read_regular(path, u64::MAX).map_err(io(path))?)
+}
+
+/// The tensors of the safetensors file `path`, which holds `bytes`.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<HashMap<String, Tensor>> {
+    candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
         .map_err(|e| Error::Damaged { path: path.to_owned(), reason: format!("not a safetensors file ({e})") })
 }
 
@@ -82,8 +123,8 @@ pub fn load_into(parameters: &Parameters, tensors: &Tensors) -> Result<()> {
 /// Checks `tensors`, read from `origin`, against the names and shapes of `config`, and converts them to f32.
 ///
 /// Drops what PyTorch stores and the model does not: batch counters, and constants that the model computes, if equal.
-/// Fails with every missing and unexpected name ([`Error::Names`]), or with the first tensor that has another shape or
-/// is not floating-point ([`Error::Tensor`]).
+/// Fails with every missing and unexpected name ([`Error::Names`]), or with the first tensor that has another shape, is
+/// not floating-point or holds a number that is not finite ([`Error::Tensor`]).
 pub fn accept(
     origin: &str,
     config: &ModelConfig,
@@ -113,8 +154,21 @@ pub fn accept(
     for (name, tensor) in &mut tensors {
         check_tensor(origin, name, &expected[name], tensor)?;
         *tensor = tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
+        check_finite(origin, name, tensor)?;
     }
     Ok(tensors)
+}
+
+/// Fails with [`Error::Tensor`] if `tensor`, read from or meant for `origin`, holds NaN or an infinity.
+pub fn check_finite(origin: &str, name: &str, tensor: &Tensor) -> Result<()> {
+    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let Some(position) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    Err(Error::Tensor {
+        origin: origin.to_owned(),
+        name: name.to_owned(),
+        found: format!("{} at position {position}", values[position]),
+        expected: "finite numbers".to_owned(),
+    })
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {

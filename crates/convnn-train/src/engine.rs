@@ -5,24 +5,24 @@
 
 use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
-use crate::config::{Difference, RunConfig, first_difference};
+use crate::config::{RunConfig, first_difference};
 use crate::environment::Environment;
 use crate::evaluated::Evaluated;
 use crate::metrics::Tally;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::results::{EpochMetrics, RunResult, Score, best, mean_of_last};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{Allowed, RunFolder, other_configuration};
 use crate::schedule::{LearningRate, epochs_since_best, plateau_drops};
 use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
-use convnn_core::optim::gradient_norm;
-use convnn_core::{Pass, backward};
+use convnn_core::{Pass, backward, instruction_set};
 use convnn_data::{Batch, Batches, Dataset, Loader};
 use convnn_models::ModelCard;
+use convnn_models::weights::MODEL_FILE;
 use std::time::{Instant, SystemTime};
 
 /// A run: the configuration, the data, and the folder.
@@ -33,6 +33,8 @@ pub struct Run<'a> {
     pub data: &'a Dataset,
     /// The folder.
     pub folder: &'a RunFolder,
+    /// What may differ from the checkpoint that the run continues from.
+    pub allowed: Allowed,
     /// Checked after every step.
     pub stop: &'a StopRequest,
     /// Where progress is shown.
@@ -47,12 +49,17 @@ impl Run<'_> {
     /// # Errors
     /// [`Error::Diverged`] if training diverges, [`Error::Audit`] if the first step leaves parameters untrained,
     /// [`Error::Stopped`] if a signal asks to stop, or an error of the files.
+    ///
+    /// A new run that fails before its first step leaves no folder behind.
     pub fn train(&self, session: &Session) -> Result<RunResult> {
-        let mut training = Training::new(self, session)?;
-        let environment = Environment::read(&self.data.origin, self.command.clone(), training.state.step);
-        self.folder.write_json("environment.json", &environment)?;
+        let mut training = Training::new(self, session).inspect_err(|_| self.folder.abandon())?;
         while training.state.epoch < self.config.epochs && !training.stops_early() {
-            training.epoch()?;
+            if let Err(error) = training.epoch() {
+                if training.state.step == 0 {
+                    self.folder.abandon();
+                }
+                return Err(error);
+            }
         }
         training.finish()
     }
@@ -68,14 +75,16 @@ struct Training<'a> {
     train: Loader,
     validation: Option<Loader>,
     test: Loader,
-    events: EventFile,
+    /// Created once the run is known to continue.
+    events: Option<EventFile>,
     state: TrainState,
-    weights_sha256: String,
+    checkpoint_sha256: String,
 }
 
 impl<'a> Training<'a> {
     fn new(run: &'a Run<'a>, session: &'a Session) -> Result<Self> {
         let config = run.config;
+        config.check_validation(run.data.validation.is_some())?;
         let train = session.training_loader(run.data, config)?;
         let validation = session.validation_loader(run.data, config.batch_size)?;
         let test = session.test_loader(run.data, config.batch_size)?;
@@ -88,7 +97,7 @@ impl<'a> Training<'a> {
             train,
             validation,
             test,
-            events: EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?,
+            events: None,
             state: TrainState {
                 epoch: 0,
                 batch: 0,
@@ -98,27 +107,30 @@ impl<'a> Training<'a> {
                 history: Vec::new(),
                 config: config.clone(),
                 images: TrainingImages::of(run.data),
+                instruction_set: Some(instruction_set()),
             },
-            weights_sha256: String::new(),
+            checkpoint_sha256: String::new(),
         };
         training.resume()?;
         training.drop_rate();
+        // The checkpoint is valid; from here on files are written.
+        run.folder.reopen(config)?;
+        run.folder.checkpoints().sweep(&training.state.history)?;
+        let environment = Environment::read(&run.data.origin, run.command.clone(), training.state.step);
+        run.folder.write_json("environment.json", &environment)?;
         run.folder.reset_metrics(&training.state.history)?;
+        training.events = Some(EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?);
         Ok(training)
     }
 
     /// Continues from the newest valid checkpoint, if there is one.
     fn resume(&mut self) -> Result<()> {
-        let (checkpoint, refused) = self.run.folder.checkpoints().newest()?;
+        let allowed = self.run.allowed;
+        let (checkpoint, refused) = self.run.folder.checkpoints().newest(allowed.formats())?;
         for line in &refused {
             tracing::warn!("{line}");
         }
-        let Some(mut checkpoint) = checkpoint else {
-            if !refused.is_empty() {
-                tracing::warn!("there is no valid checkpoint: the run starts from the beginning");
-            }
-            return Ok(());
-        };
+        let Some(mut checkpoint) = checkpoint else { return Ok(()) };
         self.ensure_same(&checkpoint)?;
         self.session.restore(&checkpoint.model)?;
         self.evaluated.load_state(&mut checkpoint.optimizer)?;
@@ -129,29 +141,35 @@ impl<'a> Training<'a> {
                 "{now} epochs instead of {before}: from here on the learning rate follows the longer schedule"
             );
         }
-        let (config, images) = (self.run.config.clone(), self.state.images.clone());
-        self.state = TrainState { config, images, ..checkpoint.state };
-        self.weights_sha256 = checkpoint.model_sha256;
+        let TrainState { config, images, instruction_set, .. } = self.state.clone();
+        self.state = TrainState { config, images, instruction_set, ..checkpoint.state };
+        self.checkpoint_sha256 = checkpoint.model_sha256;
         tracing::info!("resumed from {} at step {}", checkpoint.folder.display(), self.state.step);
         Ok(())
     }
 
-    /// Fails if a checkpoint has another configuration or other images.
+    /// Fails if a checkpoint has another configuration, other images or another instruction set.
     fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let (stored, now) = (&checkpoint.state, &self.state);
-        let mut difference = first_difference(&stored.config, &now.config, &["epochs", "data"])?;
-        if stored.images.labels_sha256 != now.images.labels_sha256 {
-            let (first, second) = (stored.images.origin.clone(), now.images.origin.clone());
-            difference = Some(Difference { key: "data".to_owned(), first, second });
+        let (stored, now, allowed) = (&checkpoint.state, &self.state, self.run.allowed);
+        let ignored = [&["epochs", "data"], allowed.keys()].concat();
+        if let Some(difference) = first_difference(&stored.config, &now.config, &ignored)? {
+            return Err(other_configuration(&checkpoint.folder, difference));
         }
-        match difference {
-            None => Ok(()),
-            Some(Difference { key, first, second }) => Err(Error::OtherConfiguration {
-                folder: checkpoint.folder.clone(),
-                key,
-                stored: first,
-                requested: second,
-            }),
+        let refuse = |what: &'static str, stored: &str, requested: &str| {
+            let (folder, stored, requested) = (checkpoint.folder.clone(), stored.to_owned(), requested.to_owned());
+            let error = Error::OtherRun { folder, what, stored, requested };
+            if !allowed.force {
+                return Err(error);
+            }
+            tracing::warn!("{error}");
+            Ok(())
+        };
+        if !stored.images.are(&now.images) {
+            refuse("set of images", &stored.images.origin, &now.images.origin)?;
+        }
+        match (&stored.instruction_set, &now.instruction_set) {
+            (Some(before), Some(now)) if before != now => refuse("instruction set", before, now),
+            _ => Ok(()),
         }
     }
 
@@ -265,7 +283,8 @@ impl<'a> Training<'a> {
         let number = self.state.epoch * self.train.batches() + self.state.batch;
         let pass = Pass::training(&self.session.streams, number as u64);
         let logits = self.session.model.forward_t(&batch.images, &pass)?;
-        let loss = config.loss.of(&logits, &batch.labels, config.label_smoothing)?;
+        let targets = batch.targets.as_ref().unwrap_or(&batch.labels);
+        let loss = config.loss.of(&logits, targets, config.label_smoothing)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         if !value.is_finite() {
             return Err(self.diverged("the training loss", value));
@@ -304,19 +323,20 @@ impl<'a> Training<'a> {
         ];
         scalars.extend(metrics.validation_loss.map(|loss| ("loss/validation", loss)));
         scalars.extend(metrics.validation_top1.map(|top1| ("top1/validation", top1)));
-        self.events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars)
+        let events = self.events.as_mut();
+        events.map_or(Ok(()), |events| events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars))
     }
 
     fn save(&mut self) -> Result<()> {
         let tensors = self.session.tensors();
-        // A step with a finite gradient can still overflow the weights; the checkpoints before it are worth more.
-        let norm = gradient_norm(&tensors.iter().map(|(_, tensor)| tensor).collect::<Vec<_>>())?;
-        if !norm.is_finite() {
-            return Err(self.diverged("the norm of the weights", norm));
-        }
         let mut others = self.optimizer.state();
         others.extend(self.evaluated.state());
-        self.weights_sha256 = self.run.folder.checkpoints().save(&self.state, &tensors, &others)?;
+        let saved = self.run.folder.checkpoints().save(&self.state, &tensors, &others);
+        // A step with a finite gradient can still overflow the weights; the checkpoints before it are worth more.
+        self.checkpoint_sha256 = saved.map_err(|error| match error {
+            Error::Models(convnn_models::Error::Tensor { .. }) => self.diverged("a parameter", f64::NAN),
+            error => error,
+        })?;
         Ok(())
     }
 
@@ -337,8 +357,8 @@ impl<'a> Training<'a> {
         Error::Diverged { what, value, step, epoch, learning_rate: self.rates.at(step), kept }
     }
 
-    /// Writes the weights folder, in the layout of the Hugging Face hub.
-    fn export(&self, score: &Score) -> Result<()> {
+    /// Writes the weights folder, in the layout of the Hugging Face hub; returns the SHA-256 of its model.
+    fn export(&self, score: &Score) -> Result<String> {
         let config = self.run.config;
         let row = |what: &str, value: String| (what.to_owned(), value);
         let card = ModelCard {
@@ -350,9 +370,13 @@ impl<'a> Training<'a> {
                 row("test top-5", format!("{:.2} %", score.top5)),
                 row("test loss", format!("{:.4}", score.loss)),
             ],
+            classes: self.run.data.classes.to_vec(),
         };
-        let folder = self.run.folder.path().join("weights");
-        Ok(convnn_models::weights::save(&folder, &config.model, &self.evaluated.session().parameters, &card)?)
+        let parameters = &self.evaluated.session().parameters;
+        let digests = self.run.folder.replace_folder("weights", |folder| {
+            Ok(convnn_models::weights::save(folder, &config.model, parameters, &card)?)
+        })?;
+        Ok(digests.get(MODEL_FILE).unwrap_or_default().to_owned())
     }
 
     /// Exports the weights and writes `result.json`.
@@ -361,7 +385,7 @@ impl<'a> Training<'a> {
         let missing =
             || Error::Damaged { path: self.run.folder.path().to_owned(), message: "no epoch was trained".to_owned() };
         let last = Score::from(history.last().ok_or_else(missing)?);
-        self.export(&last)?;
+        let weights_sha256 = self.export(&last)?;
         let result = RunResult {
             last5: mean_of_last(history, 5).ok_or_else(missing)?,
             best: Score::from(best(history).ok_or_else(missing)?),
@@ -374,7 +398,8 @@ impl<'a> Training<'a> {
             data: self.run.data.origin.clone(),
             seed: config.seed,
             epochs: config.epochs,
-            weights_sha256: self.weights_sha256,
+            weights_sha256,
+            checkpoint_sha256: self.checkpoint_sha256,
         };
         self.run.folder.finish(&result)?;
         Ok(result)

@@ -46,18 +46,28 @@ pub enum Error {
         advice: String,
     },
     /// Another process is using the run folder.
-    #[error("the run folder {} is in use by process {process}; wait for it, or choose another --out", folder.display())]
+    #[error("the run folder {} is in use by {holder}; wait for it, or choose another --out", folder.display())]
     InUse {
         /// The run folder.
         folder: PathBuf,
         /// The process that holds the lock.
-        process: String,
+        holder: String,
+    },
+    /// Whether another process uses the run folder cannot be told from here.
+    #[error("the run folder {} may be in use: {} {found}; if nothing uses it any more, remove that file", folder.display(), lock.display())]
+    Locked {
+        /// The run folder.
+        folder: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+        /// What was found there.
+        found: String,
     },
     /// The run folder holds a run with another configuration.
     #[error(
         "the run folder {} holds a run with another configuration: `{key}` is {stored} there and {requested} here; \
-         choose another --out",
-        folder.display()
+         {}choose another --out",
+        folder.display(), if *changeable { "add --override to change it from here on, or " } else { "" }
     )]
     OtherConfiguration {
         /// The run folder.
@@ -68,6 +78,48 @@ pub enum Error {
         stored: String,
         /// The value requested.
         requested: String,
+        /// Whether `--override` may change it.
+        changeable: bool,
+    },
+    /// Resuming would not continue with the same bits.
+    #[error(
+        "the checkpoint {} was made with another {what}: {stored} there, {requested} here; the run would not continue \
+         with the same bits; add --force to go on all the same",
+        folder.display()
+    )]
+    OtherRun {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What it was there.
+        stored: String,
+        /// What it is here.
+        requested: String,
+    },
+    /// A checkpoint of another version of this program.
+    #[error(
+        "{} is of another version of convnn: {reason}; nothing was changed; use the version that wrote it, or resume with \
+         --force",
+        path.display()
+    )]
+    OtherFormat {
+        /// Its `state.json`.
+        path: PathBuf,
+        /// What was found and what is read.
+        reason: String,
+    },
+    /// There are checkpoints, but none is valid.
+    #[error(
+        "no checkpoint in {} is valid ({first}); nothing was changed; restore one from a copy, or start again with another \
+         --out",
+        folder.display()
+    )]
+    NoCheckpoint {
+        /// The folder of the checkpoints.
+        folder: PathBuf,
+        /// What is wrong with the newest.
+        first: String,
     },
     /// The run folder holds an unfinished run, and resuming it was not asked for.
     #[error("the run folder {} holds an unfinished run; add --resume to continue it, or choose another --out", folder.display())]

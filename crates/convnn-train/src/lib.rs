@@ -9,7 +9,9 @@ pub mod environment;
 mod error;
 pub mod evaluated;
 pub mod exit;
+pub mod images;
 pub mod import;
+mod lock;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer;
@@ -24,6 +26,7 @@ pub mod stop;
 pub mod tensor_file;
 pub mod tensorboard;
 pub mod text;
+pub mod view;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -73,8 +73,11 @@ pub struct RunResult {
     pub seed: u64,
     /// Number of epochs.
     pub epochs: usize,
-    /// SHA-256 of the model file of the last checkpoint; equal runs have equal hashes.
+    /// SHA-256 of `weights/model.safetensors`; equal runs have equal hashes.
     pub weights_sha256: String,
+    /// SHA-256 of the model file of the last checkpoint.
+    #[serde(default)]
+    pub checkpoint_sha256: String,
 }
 
 impl EpochMetrics {

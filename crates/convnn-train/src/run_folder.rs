@@ -3,22 +3,24 @@
 //! `config.toml` is written first and `DONE` last; in between come `environment.json`, `metrics.jsonl`, TensorBoard
 //! events, `checkpoints/`, `weights/` and `result.json`. A lock keeps other processes out.
 
-use crate::checkpoint::Checkpoints;
-use crate::config::{RunConfig, Sources, first_difference};
+use crate::checkpoint::{Checkpoints, Formats};
+use crate::config::{Difference, RunConfig, Sources, first_difference};
+use crate::lock::{LOCK, Lock};
 use crate::results::{EpochMetrics, RunResult};
 use crate::{Error, Result};
-use convnn_models::files::write_durably;
+use convnn_models::files::{create_folders, sync_directory, write_durably};
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// A run folder locked by this process.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Unlocked when closed, at the latest by the end of the process.
-    _lock: File,
+    /// The folders made for it, outermost first; `None` if it held a run before.
+    created: Option<Vec<PathBuf>>,
+    _lock: Lock,
 }
 
 /// What to do with an unfinished run.
@@ -27,8 +29,30 @@ pub enum Interrupted {
     /// Return an error.
     Refuse,
     /// Continue it, with more epochs if the configuration asks for more.
-    Resume,
+    Resume(Allowed),
 }
+
+/// What may differ when a run is continued, besides the number of epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Whether the keys in [`CHANGEABLE`] may have other values from here on.
+    pub override_keys: bool,
+    /// Whether the run may go on with other images, on another instruction set, or from a checkpoint of another format;
+    /// its bits are then not those of an uninterrupted run.
+    pub force: bool,
+}
+
+/// The keys that may change when a run is continued: the learning rate and its schedule.
+pub const CHANGEABLE: [&str; 8] = [
+    "learning_rate",
+    "schedule",
+    "schedule_unit",
+    "warmup_epochs",
+    "step_epochs",
+    "step_factor",
+    "plateau_patience",
+    "plateau_factor",
+];
 
 /// What was found at the path of a run folder.
 #[derive(Debug)]
@@ -37,12 +61,24 @@ pub enum Found {
     Nothing,
     /// An unfinished run with this configuration.
     Unfinished(RunFolder),
-    /// A finished run with this configuration.
-    Finished(RunFolder, Box<RunResult>),
+    /// A finished run with this configuration; nothing has been written.
+    Finished(Box<RunResult>),
+}
+
+impl Allowed {
+    /// The keys that may differ between the stored configuration and that of the run.
+    pub fn keys(self) -> &'static [&'static str] {
+        if self.override_keys { &CHANGEABLE } else { &[] }
+    }
+
+    /// The formats of checkpoints that may be read.
+    pub fn formats(self) -> Formats {
+        if self.force { Formats::Any } else { Formats::Known }
+    }
 }
 
 impl RunFolder {
-    /// Looks at `path` for a run with `config`. Only the lock of an existing run is written.
+    /// Looks at `path` for a run with `config`. Only the lock of an unfinished run is written.
     ///
     /// # Errors
     /// If another process is using the run, if it has another configuration or is unfinished and not to be resumed, or if
@@ -51,19 +87,22 @@ impl RunFolder {
         if !holds_run(path)? {
             return Ok(Found::Nothing);
         }
-        let folder = Self::lock(path)?;
         let stored = stored_config(path)?;
-        let longer = interrupted == Interrupted::Resume && config.epochs > stored.epochs;
-        ensure_same(path, &stored, config, longer)?;
-        let done = fs::exists(path.join(DONE)).map_err(Error::io("read", path))?;
-        match (done && !longer, interrupted) {
-            (true, _) => {
-                let result = folder.result()?;
-                Ok(Found::Finished(folder, Box::new(result)))
-            }
-            (false, Interrupted::Refuse) => Err(Error::Unfinished { folder: path.to_owned() }),
-            (false, Interrupted::Resume) => Ok(Found::Unfinished(folder)),
+        let (resume, allowed) = match interrupted {
+            Interrupted::Refuse => (false, Allowed::default()),
+            Interrupted::Resume(allowed) => (true, allowed),
+        };
+        let longer = resume && config.epochs > stored.epochs;
+        if let Some(result) = finished(path, &stored).filter(|_| !longer) {
+            ensure_same(path, &stored, config, longer, allowed)?;
+            return Ok(Found::Finished(Box::new(result)));
         }
+        let lock = Lock::take(path)?;
+        ensure_same(path, &stored, config, longer, allowed)?;
+        if !resume {
+            return Err(Error::Unfinished { folder: path.to_owned() });
+        }
+        Ok(Found::Unfinished(Self { path: path.to_owned(), created: None, _lock: lock }))
     }
 
     /// Creates the folder if necessary, locks it, and writes the configuration.
@@ -71,28 +110,99 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be created, or another process was faster.
     pub fn create(path: &Path, config: &RunConfig) -> Result<Self> {
-        fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        let folder = Self::lock(path)?;
+        let created = create_folders(path).map_err(Error::io("create", path))?;
+        let folder = Self { path: path.to_owned(), _lock: Lock::take(path)?, created: Some(created) };
         if holds_run(path)? {
             return Err(Error::Unfinished { folder: path.to_owned() });
         }
-        folder.write_config(config)?;
+        folder.write_config(config).inspect_err(|_| folder.abandon())?;
         Ok(folder)
     }
 
-    /// Prepares the run to continue: removes `DONE` and `result.json`, and writes `config`, which may have more epochs
-    /// than before.
+    /// Creates the first of `runs/PRESET-1`, `runs/PRESET-2`, … that does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn create_numbered(runs: &Path, config: &RunConfig) -> Result<Self> {
+        let mut created = create_folders(runs).map_err(Error::io("create", runs))?;
+        let mut numbers = 1..;
+        let path = loop {
+            let number: u64 = numbers.next().unwrap_or(u64::MAX);
+            let path = runs.join(format!("{}-{number}", config.preset));
+            match fs::create_dir(&path) {
+                Ok(()) => break path,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", &path)(error)),
+            }
+        };
+        sync_directory(runs).map_err(Error::io("sync", runs))?;
+        created.push(path.clone());
+        let folder = Self { _lock: Lock::take(&path)?, path, created: Some(created) };
+        folder.write_config(config).inspect_err(|_| folder.abandon())?;
+        Ok(folder)
+    }
+
+    /// Removes what was written if the run did not exist before and has no checkpoint, because it could not start.
+    pub fn abandon(&self) {
+        let Some(created) = &self.created else { return };
+        if self.path.join(CHECKPOINTS).exists() {
+            return;
+        }
+        // The error that ended the run is the one to report. What others put there stays.
+        for name in [CONFIG, ENVIRONMENT, METRICS, LOCK] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        let _ = fs::remove_dir_all(self.path.join(TENSORBOARD));
+        for folder in created.iter().rev() {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
+    /// Writes `config`, which may have more epochs than before, and removes what interrupted writes left behind.
     ///
     /// # Errors
     /// If the folder cannot be written.
     pub fn reopen(&self, config: &RunConfig) -> Result<()> {
-        for name in [DONE, RESULT] {
-            let path = self.path.join(name);
-            if fs::exists(&path).map_err(Error::io("read", &path))? {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        self.sweep()?;
+        self.write_config(config)
+    }
+
+    /// Lets `write` fill a folder aside, and then gives it `name`; an older one is removed when the new one stands.
+    ///
+    /// # Errors
+    /// If a folder cannot be written.
+    pub fn replace_folder<T>(&self, name: &str, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let [path, aside, old] =
+            [name.to_owned(), format!("{SAVING}{name}"), format!("{OLD}{name}")].map(|name| self.path.join(name));
+        let written = write(&aside)?;
+        if path.exists() {
+            fs::rename(&path, &old).map_err(Error::io("rename", &path))?;
+        }
+        fs::rename(&aside, &path).map_err(Error::io("rename", &aside))?;
+        sync_directory(&self.path).map_err(Error::io("sync", &self.path))?;
+        remove(&old)?;
+        Ok(written)
+    }
+
+    /// Removes what interrupted writes left behind: hidden files with the id of a process, and hidden folders. A folder
+    /// that was about to be replaced gets its name back.
+    fn sweep(&self) -> Result<()> {
+        let list = || fs::read_dir(&self.path)?.collect::<std::io::Result<Vec<_>>>();
+        for entry in list().map_err(Error::io("list", &self.path))? {
+            let (path, name) = (entry.path(), entry.file_name());
+            let Some(name) = name.to_str() else { continue };
+            let is_process = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+            let of_process = name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, end)| is_process(end));
+            let replaced = name.strip_prefix(OLD).map(|name| self.path.join(name));
+            match replaced {
+                Some(replaced) if !replaced.exists() => {
+                    fs::rename(&path, &replaced).map_err(Error::io("rename", &path))?;
+                }
+                _ if of_process || replaced.is_some() || name.starts_with(SAVING) => remove(&path)?,
+                _ => {}
             }
         }
-        self.write_config(config)
+        Ok(())
     }
 
     /// The path of the folder.
@@ -148,12 +258,6 @@ impl RunFolder {
         self.write(DONE, b"")
     }
 
-    fn result(&self) -> Result<RunResult> {
-        let path = self.path.join(RESULT);
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Damaged { path, message: error.to_string() })
-    }
-
     fn write_config(&self, config: &RunConfig) -> Result<()> {
         self.write(CONFIG, config.to_toml()?.as_bytes())
     }
@@ -166,27 +270,22 @@ impl RunFolder {
     fn json<T>(&self, name: &str, value: T, write: fn(&T) -> serde_json::Result<String>) -> Result<String> {
         write(&value).map_err(|error| Error::Damaged { path: self.path.join(name), message: error.to_string() })
     }
+}
 
-    /// Locks the folder. The lock file holds the id of the process, for error messages of others.
-    fn lock(path: &Path) -> Result<Self> {
-        let file_path = path.join(LOCK);
-        let failed = |error| Error::io("lock", &file_path)(error);
-        let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).open(&file_path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut process = String::new();
-                file.read_to_string(&mut process).map_err(failed)?;
-                return Err(Error::InUse { folder: path.to_owned(), process: process.trim().to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(format!("{}\n", std::process::id()).as_bytes()))
-            .map_err(failed)?;
-        Ok(Self { path: path.to_owned(), _lock: file })
+/// The result of the run at `path` if it is finished: `DONE` and `result.json` stand, for as many epochs as `config` has.
+///
+/// The result of a run that is being extended stays until the new one is written.
+fn finished(path: &Path, config: &RunConfig) -> Option<RunResult> {
+    let result = fs::read(path.join(RESULT)).ok().filter(|_| path.join(DONE).exists())?;
+    serde_json::from_slice(&result).ok().filter(|result: &RunResult| result.epochs == config.epochs)
+}
+
+/// Removes a file or a folder if it exists.
+fn remove(path: &Path) -> Result<()> {
+    let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    match if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
     }
 }
 
@@ -200,7 +299,7 @@ pub fn stored_config(path: &Path) -> Result<RunConfig> {
 
 /// The checkpoints of the run in the folder `path`.
 pub fn checkpoints(path: &Path) -> Checkpoints {
-    Checkpoints::new(path.join("checkpoints"))
+    Checkpoints::new(path.join(CHECKPOINTS))
 }
 
 /// Whether `path` is the folder of a run; `false` if it is empty or absent.
@@ -214,7 +313,7 @@ pub fn holds_run(path: &Path) -> Result<bool> {
         expected: "a run folder, an empty folder, or a new one; choose another --out".to_owned(),
     };
     match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::io("read", path)(error)),
         Ok(metadata) if !metadata.is_dir() => return Err(foreign("is not a folder")),
         Ok(_) => {}
@@ -234,24 +333,32 @@ pub fn holds_run(path: &Path) -> Result<bool> {
 
 /// Fails if the run at `path` has another configuration. Its images may come from another folder: resuming compares the
 /// images themselves.
-fn ensure_same(path: &Path, stored: &RunConfig, requested: &RunConfig, longer: bool) -> Result<()> {
+fn ensure_same(path: &Path, stored: &RunConfig, requested: &RunConfig, longer: bool, allowed: Allowed) -> Result<()> {
     let is_sample = |config: &RunConfig| config.data == "sample";
-    let mut ignored = Vec::new();
+    let mut ignored = allowed.keys().to_vec();
     ignored.extend(longer.then_some("epochs"));
-    ignored.extend((is_sample(stored) == is_sample(requested)).then_some("data"));
+    ignored.extend((allowed.force || is_sample(stored) == is_sample(requested)).then_some("data"));
     match first_difference(stored, requested, &ignored)? {
         None => Ok(()),
-        Some(difference) => Err(Error::OtherConfiguration {
-            folder: path.to_owned(),
-            key: difference.key,
-            stored: difference.first,
-            requested: difference.second,
-        }),
+        Some(difference) => Err(other_configuration(path, difference)),
     }
+}
+
+/// The error that names a key of the run in `folder` with another value.
+pub(crate) fn other_configuration(folder: &Path, difference: Difference) -> Error {
+    let Difference { key, first, second } = difference;
+    let changeable = CHANGEABLE.contains(&key.as_str());
+    Error::OtherConfiguration { folder: folder.to_owned(), key, stored: first, requested: second, changeable }
 }
 
 const CONFIG: &str = "config.toml";
 const METRICS: &str = "metrics.jsonl";
 const RESULT: &str = "result.json";
 const DONE: &str = "DONE";
-const LOCK: &str = ".lock";
+const CHECKPOINTS: &str = "checkpoints";
+const ENVIRONMENT: &str = "environment.json";
+const TENSORBOARD: &str = "tensorboard";
+/// Prefix of a folder being written.
+const SAVING: &str = ".saving-";
+/// Prefix of a folder being replaced.
+const OLD: &str = ".old-";

@@ -3,10 +3,11 @@
 use crate::Result;
 use crate::config::RunConfig;
 use crate::metrics::Tally;
+use crate::view::View;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use convnn_core::{Parameters, Pass, Streams, nn};
-use convnn_data::{Augmentation, Dataset, Loader, LoaderConfig, Order, Split};
+use convnn_data::{Dataset, Loader, LoaderConfig, Order, Split};
 use convnn_models::{Model, ModelConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ impl Session {
     pub fn training_loader(&self, data: &Dataset, config: &RunConfig) -> Result<Loader> {
         let settings = LoaderConfig {
             order: Order::Shuffled,
-            augmentation: config.augmentation,
+            augmentation: config.augmentation.clone(),
+            mix: config.mix(),
             ..self.loader_config(data, config.batch_size)
         };
         self.loader(&data.train, settings)
@@ -91,7 +93,7 @@ impl Session {
     fn loader_config(&self, data: &Dataset, batch_size: usize) -> LoaderConfig {
         LoaderConfig {
             image_size: self.config.image_size(),
-            augmentation: Augmentation::None,
+            classes: data.classes.len(),
             ..LoaderConfig::new(data.name, batch_size)
         }
     }
@@ -107,12 +109,25 @@ impl Session {
     ///
     /// # Errors
     /// If a batch cannot be read or computed.
-    pub fn evaluate(&self, loader: &Loader, mut proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+    pub fn evaluate(&self, loader: &Loader, proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+        self.evaluate_with(loader, View::Image, proceed)
+    }
+
+    /// [`Self::evaluate`], with a choice of what the model sees of an image.
+    ///
+    /// # Errors
+    /// If a batch cannot be read or computed.
+    pub fn evaluate_with(
+        &self,
+        loader: &Loader,
+        view: View,
+        mut proceed: impl FnMut(&Tally) -> bool,
+    ) -> Result<Option<Tally>> {
         let mut tally = Tally::default();
         let model = self.model_to_evaluate()?;
         for batch in loader.epoch(0)? {
             let batch = batch?;
-            let logits = model.forward_t(&batch.images, &Pass::evaluation())?;
+            let logits = view.logits(&model, &batch.images)?;
             let loss = f64::from(nn::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
             if !proceed(&tally) {

@@ -4,6 +4,7 @@
 
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
+use convnn_models::files::{open_regular, read_regular};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,13 +40,30 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<String> {
 /// # Errors
 /// [`Error::Damaged`] if the SHA-256 differs.
 pub fn read_verified(path: &Path, sha256: &str) -> Result<BTreeMap<String, Tensor>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let found = hex(&Sha256::digest(&bytes));
-    if found != sha256 {
-        let message = format!("SHA-256 is {found}; expected {sha256}");
-        return Err(Error::Damaged { path: path.to_owned(), message });
-    }
+    let bytes = read_regular(path, u64::MAX).map_err(Error::io("read", path))?;
+    compare(path, &Sha256::digest(&bytes), sha256)?;
     Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?.into_iter().collect())
+}
+
+/// Checks the SHA-256 of `path` without keeping the file in memory.
+///
+/// # Errors
+/// [`Error::Damaged`] if the SHA-256 differs.
+pub fn verify(path: &Path, sha256: &str) -> Result<()> {
+    let failed = |error| Error::io("read", path)(error);
+    let mut file = open_regular(path).map_err(failed)?;
+    let mut writer = HashingWriter { inner: io::sink(), hasher: Sha256::new() };
+    io::copy(&mut file, &mut writer).map_err(failed)?;
+    compare(path, &writer.hasher.finalize(), sha256)
+}
+
+fn compare(path: &Path, digest: &[u8], expected: &str) -> Result<()> {
+    let found = hex(digest);
+    let wrong = || Error::Damaged {
+        path: path.to_owned(),
+        message: format!("the file has changed since it was written: its SHA-256 is {found}; expected {expected}"),
+    };
+    if found == expected { Ok(()) } else { Err(wrong()) }
 }
 
 /// Lower-case hexadecimal digits.
@@ -114,6 +132,7 @@ mod tests {
             damaged[position] ^= 1 << (position % 8);
             std::fs::write(&path, &damaged).unwrap();
             assert!(read_verified(&path, &sha256).is_err(), "byte {position}");
+            assert!(verify(&path, &sha256).is_err(), "byte {position}");
             std::fs::write(&path, &bytes[..position]).unwrap();
             assert!(read_verified(&path, &sha256).is_err(), "{position} bytes");
         }

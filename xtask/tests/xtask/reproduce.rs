@@ -129,27 +129,37 @@ fn a_failed_run_is_reported_and_the_others_run() {
     assert!(resumed[0].contains("layer.branch_ratio=0.5"), "{resumed:?}");
 }
 
-#[test]
-fn ctrl_c_leaves_a_run_that_resumes_later() {
-    let runs = Runs::new();
+/// Interrupts the second of three runs with `signal`; `group` is whether the trainer gets it directly, as from a terminal.
+/// Returns the exit code.
+fn interrupt(runs: &Runs, signal: &str, group: bool) -> Option<i32> {
     let mut command = runs.command(&["--only", "ratio"]);
     command.env("WAIT_ON", "ratio_0.5").stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().unwrap();
-    let waiting = runs.out().join("vgg_branch_ratio/ratio_0.5/seed_1/config.toml");
+    let waiting = runs.out().join("vgg_branch_ratio/ratio_0.5/seed_1/waiting");
     let deadline = Instant::now() + Duration::from_secs(60);
     while !waiting.exists() {
         assert!(Instant::now() < deadline, "the second run did not start");
         thread::sleep(Duration::from_millis(10));
     }
-    // To the whole group, as a terminal does.
-    let kill = Command::new("kill").args(["-INT", "--", &format!("-{}", child.id())]).status().unwrap();
+    let target = format!("{}{}", if group { "-" } else { "" }, child.id());
+    let kill = Command::new("kill").args(["-s", signal, "--", &target]).status().unwrap();
     assert!(kill.success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    child.wait().unwrap().code()
+}
 
-    runs.calls();
-    assert_eq!(runs.run(&["--only", "ratio"]).status.code(), Some(0));
-    let resumed: Vec<bool> = runs.calls().iter().map(|call| call.ends_with("--resume")).collect();
-    assert_eq!(resumed, [false, true, false], "done, interrupted, new");
+#[test]
+fn an_interrupted_run_saves_and_resumes_later() {
+    for (signal, group) in [("INT", true), ("TERM", false), ("HUP", false)] {
+        let runs = Runs::new();
+        assert_eq!(interrupt(&runs, signal, group), Some(130), "{signal}");
+        // The trainer got the signal and saved before it ended.
+        let saved = runs.read("vgg_branch_ratio/ratio_0.5/seed_1/saved");
+        assert_eq!(saved.trim(), signal);
+        runs.calls();
+        assert_eq!(runs.run(&["--only", "ratio"]).status.code(), Some(0));
+        let resumed: Vec<bool> = runs.calls().iter().map(|call| call.ends_with("--resume")).collect();
+        assert_eq!(resumed, [false, true, false], "done, interrupted, new");
+    }
 }
 
 #[test]

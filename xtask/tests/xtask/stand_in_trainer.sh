@@ -2,7 +2,7 @@
 # A stand-in for `convnn train` in tests of xtask: writes a run folder like the trainer's, with invented numbers.
 #   CALLS      file to which every call is appended
 #   FAIL_ON    fails in run folders whose path contains this, after the run has started
-#   WAIT_ON    waits there for Ctrl-C
+#   WAIT_ON    waits there for a signal, and takes half a second to save
 #   BAD_INPUT  rejects everything, as if the data folder were missing
 set -eu
 echo "$*" >>"$CALLS"
@@ -34,7 +34,10 @@ case $out in *"${FAIL_ON:-nothing}"*)
     ;;
 esac
 case $out in *"${WAIT_ON:-nothing}"*)
-    trap 'exit 130' INT
+    for signal in INT TERM HUP; do
+        trap "sleep 0.5; echo $signal >'$out/saved'; exit 130" $signal
+    done
+    : >"$out/waiting"
     while :; do sleep 0.05; done
     ;;
 esac

@@ -28,6 +28,17 @@ pub(crate) fn level() -> Level {
     *LEVEL.get_or_init(detect)
 }
 
+/// The instruction set that the kernels run on, such as `x86_64 avx512`. Fused multiply-add rounds differently, so that
+/// equal inputs may give other last bits on another one.
+pub fn instruction_set() -> String {
+    let level = match level() {
+        Level::Baseline => "baseline",
+        Level::V3 => "avx2",
+        Level::V4 => "avx512",
+    };
+    format!("{} {level}", std::env::consts::ARCH)
+}
+
 #[cfg(target_arch = "x86_64")]
 fn detect() -> Level {
     let v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -92,17 +103,27 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// The sum of the lanes, folded in halves.
+/// All lanes combined into one, folded in halves.
 #[inline(always)]
-pub(crate) fn fold_lanes<T: crate::kernel::float::Float>(mut lanes: [T; LANES]) -> T {
+pub(crate) fn fold_lanes<T: Copy>(mut lanes: [T; LANES], combine: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = combine(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
     lanes[0]
+}
+
+/// The sum of the lanes.
+#[inline(always)]
+pub(crate) fn sum_lanes<T: crate::kernel::float::Float>(lanes: [T; LANES]) -> T {
+    fold_lanes(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
 }
 
 /// Σ f(x₁, x₂, …) over slices of one length, in an order that depends only on the length.
@@ -153,5 +174,5 @@ pub(crate) fn sums_of<T: crate::kernel::float::Float, const N: usize, const M: u
             lanes[m][l] += terms[m];
         }
     }
-    lanes.map(fold_lanes)
+    lanes.map(sum_lanes)
 }

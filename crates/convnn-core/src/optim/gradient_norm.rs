@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::kernel::float::{Float, has_kernel, values, with_float};
 use crate::kernel::parallel::{TASK, reduce_tasks};
-use crate::kernel::simd::{LANES, fold_lanes, kernel};
+use crate::kernel::simd::{LANES, kernel, sum_lanes};
 use candle_core::{DType, Tensor};
 
 /// √(Σ g²) over all elements of all gradients, accumulated in f64 in the order given.
@@ -49,7 +49,7 @@ kernel! {
         for (lane, v) in lanes.iter_mut().zip(rest) {
             *lane += v.widen() * v.widen();
         }
-        fold_lanes(lanes)
+        sum_lanes(lanes)
     }
 }
 

@@ -1,42 +1,44 @@
 //! Batches of tensors, prepared ahead on other threads.
 //!
 //! An epoch depends on the random streams alone: its order on `order/<epoch>`, the augmentation of an image on
-//! `augment/<epoch>/<image>`. It can therefore be resumed at any batch, with the same batches as an uninterrupted one.
+//! `augment/<epoch>/<image>`, the mixing of a batch on `mix/<epoch>/<batch>`. It can therefore be resumed at any batch, with
+//! the same batches as an uninterrupted one.
 
 mod augment;
+mod batches;
+mod mix;
 mod normalize;
 mod random;
 mod resize;
 
-use std::collections::VecDeque;
 use std::iter::StepBy;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::SyncSender;
+use std::thread;
 
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-pub use augment::{Augmentation, PADDING};
+pub use augment::{Augmentation, Crop, Noise, PADDING, RandAugment, RandomErasing, ResizedCrop, Step};
+pub use batches::Batches;
+pub use mix::Mix;
 pub use normalize::Normalization;
+pub(crate) use random::permutation;
 pub use resize::Resizer;
 
 use crate::error::{Error, Result};
 use crate::name::{DatasetName, Labels};
-use crate::split::{CHANNELS, IMAGE, SIDE, Split};
-use augment::Draw;
-use random::permutation;
+use crate::split::{CHANNELS, SIDE, Split};
+use augment::Canvas;
+use batches::Worker;
 
 /// Returns the generator of a named random stream, always at its start.
 pub type Streams = Arc<dyn Fn(&str) -> ChaCha8Rng + Send + Sync>;
 
-/// Finished batches that each thread keeps waiting; it holds one more.
-const PREFETCH: usize = 1;
-
 /// The largest number of threads. Resizing to 224×224 takes about as long as a training step of a small model on a fast
-/// accelerator; everything else leaves a single thread idle most of the time.
+/// accelerator, and so can a list of steps; everything else leaves a single thread idle most of the time.
 const WORKERS: usize = 4;
 
 /// The largest image size.
@@ -62,12 +64,16 @@ pub enum Order {
 pub struct LoaderConfig {
     /// Images per batch; the last batch of an epoch may be smaller.
     pub batch_size: usize,
-    /// Side of the images in pixels; images are resized unless it is 32.
+    /// Side of the images in pixels; images of another size are resized.
     pub image_size: usize,
     /// The order of the images.
     pub order: Order,
     /// Augmentation, applied before resizing and normalisation.
     pub augmentation: Augmentation,
+    /// Mixing of the images of a batch, applied last.
+    pub mix: Mix,
+    /// Number of classes, for the targets of mixed batches.
+    pub classes: usize,
     /// Mean and standard deviation of each channel.
     pub normalization: Normalization,
     /// Which labels to load.
@@ -76,12 +82,16 @@ pub struct LoaderConfig {
 
 impl LoaderConfig {
     /// The configuration for evaluation: 32×32 images in order, without augmentation, with fine labels.
+    ///
+    /// For [`DatasetName::Folder`], set `classes` and `image_size` as well.
     pub fn new(name: DatasetName, batch_size: usize) -> Self {
         Self {
             batch_size,
             image_size: SIDE,
             order: Order::Sequential,
             augmentation: Augmentation::None,
+            mix: Mix::default(),
+            classes: name.classes().unwrap_or_default(),
             normalization: Normalization::of(name),
             labels: Labels::Fine,
         }
@@ -97,6 +107,8 @@ pub struct Batch {
     pub images: Tensor,
     /// Labels, (B) u32.
     pub labels: Tensor,
+    /// If the images are mixed: the share of every class in each of them, (B, classes) f32, with rows that sum to 1.
+    pub targets: Option<Tensor>,
 }
 
 /// Loads the epochs of a split.
@@ -109,8 +121,8 @@ impl Loader {
     /// Creates a loader.
     ///
     /// # Errors
-    /// If the image size is not 1 to 4,096, a full batch is empty or has more than 2³¹ values, the split is empty, or
-    /// it has no coarse labels but they are asked for.
+    /// If the image size is not 1 to 4,096, a full batch is empty or has more than 2³¹ values, an option of the augmentation
+    /// or mixing is out of range, the split is empty, or it has no coarse labels but they are asked for.
     pub fn new(split: Arc<Split>, config: LoaderConfig, streams: Streams) -> Result<Self> {
         let side = config.image_size;
         if !(1..=LARGEST_IMAGE).contains(&side) {
@@ -123,11 +135,14 @@ impl Loader {
         if split.is_empty() {
             return Err(Error::Empty);
         }
-        if split.labels(config.labels).is_none() {
-            return Err(Error::NoCoarseLabels);
+        let labels = split.labels(config.labels).ok_or(Error::NoCoarseLabels)?;
+        config.augmentation.check()?;
+        config.mix.check()?;
+        if config.mix.is_on() && labels.iter().any(|&label| usize::from(label) >= config.classes) {
+            return Err(Error::ClassCount { found: config.classes });
         }
         let table = config.normalization.table();
-        let resizer = (side != SIDE).then(|| Resizer::new(SIDE, side));
+        let resizer = (side != split.side()).then(|| Resizer::new(split.side(), side));
         let plan = Plan { split, config, streams, table, resizer };
         Ok(Self { plan: Arc::new(plan) })
     }
@@ -159,80 +174,14 @@ impl Loader {
         if first > batches {
             return Err(Error::BatchPastEnd { batch: first, batches });
         }
-        let workers = match self.plan.resizer {
-            None => 1,
-            Some(_) => thread::available_parallelism().map_or(1, usize::from).min(WORKERS),
+        let workers = match (&self.plan.resizer, &self.plan.config.augmentation) {
+            (None, Augmentation::None | Augmentation::CropFlip) => 1,
+            _ => thread::available_parallelism().map_or(1, usize::from).min(WORKERS),
         };
         let workers = (0..workers)
             .map(|worker| Worker::start(&self.plan, epoch, (first + worker..batches).step_by(workers)))
             .collect::<Result<_>>()?;
         Ok(Batches { workers, left: batches - first })
-    }
-}
-
-/// Iterator over the batches of an epoch. Dropping it stops its threads.
-#[derive(Debug)]
-pub struct Batches {
-    /// They take turns; the first one has the next batch.
-    workers: VecDeque<Worker>,
-    left: usize,
-}
-
-impl Iterator for Batches {
-    type Item = Result<Batch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
-            return None;
-        }
-        let worker = self.workers.front_mut()?;
-        let Some(batch) = worker.receiver.as_ref().and_then(|receiver| receiver.recv().ok()) else {
-            // The thread has panicked. Ending the epoch would hide that, so the panic continues here.
-            self.left = 0;
-            if let Some(Err(panic)) = worker.thread.take().map(JoinHandle::join) {
-                std::panic::resume_unwind(panic);
-            }
-            return None;
-        };
-        self.left = if batch.is_ok() { self.left - 1 } else { 0 };
-        self.workers.rotate_left(1);
-        Some(batch)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for Batches {}
-
-/// A thread that prepares some of the batches, and the channel that delivers them.
-#[derive(Debug)]
-struct Worker {
-    receiver: Option<Receiver<Result<Batch>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn start(plan: &Arc<Plan>, epoch: u64, batches: StepBy<Range<usize>>) -> Result<Self> {
-        let (sender, receiver) = mpsc::sync_channel(PREFETCH);
-        let plan = Arc::clone(plan);
-        let thread = thread::Builder::new()
-            .name("convnn-data".to_owned())
-            .spawn(move || plan.send(epoch, batches, &sender))
-            .map_err(Error::Thread)?;
-        Ok(Self { receiver: Some(receiver), thread: Some(thread) })
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Without a receiver, the thread's next send fails and it ends.
-        self.receiver = None;
-        if let Some(thread) = self.thread.take() {
-            // The batches of this thread are no longer wanted, so a panic does not matter.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -265,19 +214,19 @@ impl Plan {
     }
 
     fn batch(&self, epoch: u64, number: usize, indices: &[u32]) -> Result<Batch> {
-        let size = self.config.image_size;
+        let config = &self.config;
+        let size = config.image_size;
         let mut images = Vec::with_capacity(indices.len() * CHANNELS * size * size);
-        let mut augmented = [0; IMAGE];
+        let mut canvas = Canvas::new(self.split.side());
         let mut resized = vec![0; CHANNELS * size * size];
+        let mean = config.normalization.mean.map(|mean| (255. * mean).round() as u8);
         for &index in indices {
             let mut image = self.split.image(index as usize);
-            match self.config.augmentation {
-                Augmentation::None => {}
-                Augmentation::CropFlip => {
-                    let mut generator = (self.streams)(&format!("augment/{epoch}/{index}"));
-                    Draw::new(&mut generator).apply(image, &mut augmented);
-                    image = &augmented;
-                }
+            if !config.augmentation.steps().is_empty() {
+                canvas.load(image);
+                let mut generator = (self.streams)(&format!("augment/{epoch}/{index}"));
+                config.augmentation.apply(&mut canvas, &mut generator, mean);
+                image = canvas.pixels();
             }
             if let Some(resizer) = &self.resizer {
                 resizer.resize(image, &mut resized);
@@ -287,12 +236,21 @@ impl Plan {
                 images.extend(plane.iter().map(|&byte| table[usize::from(byte)]));
             }
         }
-        let all = self.split.labels(self.config.labels).ok_or(Error::NoCoarseLabels)?;
+        let all = self.split.labels(config.labels).ok_or(Error::NoCoarseLabels)?;
         let labels: Vec<u32> = indices.iter().map(|&index| all[index as usize].into()).collect();
+        let targets = match config.mix.is_on() {
+            false => None,
+            true => {
+                let mut generator = (self.streams)(&format!("mix/{epoch}/{number}"));
+                let targets = config.mix.apply(&mut images, size, &labels, config.classes, &mut generator);
+                Some(Tensor::from_vec(targets, (labels.len(), config.classes), &Device::Cpu)?)
+            }
+        };
         Ok(Batch {
             number,
             images: Tensor::from_vec(images, (indices.len(), CHANNELS, size, size), &Device::Cpu)?,
             labels: Tensor::new(labels, &Device::Cpu)?,
+            targets,
         })
     }
 }

@@ -19,11 +19,21 @@ impl Normalization {
     /// No normalisation: images in [0, 1].
     pub const NONE: Self = Self { mean: [0.; CHANNELS], sd: [1.; CHANNELS] };
 
-    /// The constants used by the paper for this data set.
+    /// Mean and standard deviation of the training images of ImageNet.
+    pub const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], sd: [0.229, 0.224, 0.225] };
+
+    /// The constants for this data set: those of the paper for CIFAR, the usual ones for MNIST and Fashion-MNIST, and
+    /// ImageNet's for folders of pictures.
+    ///
+    /// Folders have constants too, and not statistics of their own, so that weights mean the same wherever they are used:
+    /// evaluated on other pictures, they see what they saw in training.
     pub fn of(name: DatasetName) -> Self {
         match name {
             DatasetName::Cifar10 => Self { mean: [0.4914, 0.4822, 0.4465], sd: [0.2470, 0.2435, 0.2616] },
             DatasetName::Cifar100 => Self { mean: [0.5071, 0.4867, 0.4408], sd: [0.2675, 0.2565, 0.2761] },
+            DatasetName::Mnist => Self { mean: [0.1307; CHANNELS], sd: [0.3081; CHANNELS] },
+            DatasetName::FashionMnist => Self { mean: [0.2860; CHANNELS], sd: [0.3530; CHANNELS] },
+            DatasetName::Folder => Self::IMAGENET,
         }
     }
 

@@ -1,44 +1,29 @@
-//! The official binary files, each checked.
+//! The official binary files of CIFAR, each checked.
 //!
 //! A record is the label (CIFAR-10) or the coarse and the fine label (CIFAR-100), one byte each, followed by 3,072
 //! bytes: the red, green and blue planes of 32×32 pixels, row by row from the top left, that is (3, 32, 32) row-major.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checksum::{self, Note};
+use super::file;
 use crate::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, download};
 use crate::name::{DatasetName, Labels};
 use crate::split::{IMAGE, Split};
 
-/// A folder with the official binary files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directory {
-    /// The folder with the files, or its parent, which holds `cifar-10-batches-bin` or `cifar-100-binary`.
-    pub path: PathBuf,
-    /// Folder for notes about passed checksums; with `None` they are computed every time.
-    pub notes: Option<PathBuf>,
-}
-
-impl<P: Into<PathBuf>> From<P> for Directory {
-    fn from(path: P) -> Self {
-        Self { path: path.into(), notes: None }
-    }
-}
-
 /// Reads a data set from its official files, and checks sizes, labels and MD5 sums.
-pub(crate) fn open(name: DatasetName, directory: &Directory) -> Result<Dataset> {
+pub(crate) fn open(name: DatasetName, path: &Path, notes: Option<&Path>) -> Result<Dataset> {
     let files = published_files(name);
-    let folder = locate(name, &directory.path, files)?;
-    let (train, test) = read(name, &folder, files, directory.notes.as_deref())?;
+    let folder = locate(name, path, files)?;
+    let (train, test) = read(name, &folder, files, notes)?;
     let origin = format!("folder {}", folder.display());
     Ok(Dataset::new(name, train, test, origin))
 }
 
-/// Checks size, labels and MD5 sum of every official file, without relying on notes.
+/// Checks size, labels and MD5 sum of every official file of CIFAR, without relying on notes.
 ///
-/// Returns every file with its result, in the official order.
+/// Returns every file with its result, in the official order; nothing for the other data sets.
 ///
 /// # Errors
 /// If `path` is not a folder with all the files.
@@ -88,23 +73,24 @@ fn published_files(name: DatasetName) -> &'static [File<'static>] {
     match name {
         DatasetName::Cifar10 => &CIFAR10,
         DatasetName::Cifar100 => &CIFAR100,
+        DatasetName::Mnist | DatasetName::FashionMnist | DatasetName::Folder => &[],
     }
 }
 
 /// The label bytes at the start of a record, in order.
 fn record_labels(name: DatasetName) -> &'static [Labels] {
     match name {
-        DatasetName::Cifar10 => &[Labels::Fine],
         DatasetName::Cifar100 => &[Labels::Coarse, Labels::Fine],
+        _ => &[Labels::Fine],
     }
 }
 
 /// The folder with all the files: `path` itself, or the archive's folder inside it.
 fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
     let inner = path.join(name.folder());
-    let command = || name.download_command(if path.ends_with(name.folder()) { path } else { &inner });
+    let download = || command(name, if path.ends_with(name.folder()) { path } else { &inner });
     if !path.try_exists().map_err(Error::io(path))? {
-        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: command() });
+        return Err(Error::FolderMissing { folder: path.to_owned(), dataset: name, command: download() });
     }
     let holds_some = |folder: &Path| files.iter().any(|file| folder.join(file.name).exists());
     let Some(folder) = [path, &inner].into_iter().find(|folder| holds_some(folder)) else {
@@ -112,7 +98,7 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
             folder: path.to_owned(),
             dataset: name,
             first: files.first().map(|file| file.name.to_owned()).unwrap_or_default(),
-            command: command(),
+            command: download(),
         });
     };
     let missing: Vec<String> =
@@ -123,34 +109,70 @@ fn locate(name: DatasetName, path: &Path, files: &[File]) -> Result<PathBuf> {
             dataset: name,
             missing,
             expected: files.len(),
-            command: name.download_command(folder),
+            command: command(name, folder),
         });
     }
     Ok(folder.to_owned())
+}
+
+/// The command that downloads the files into `folder`.
+pub(super) fn command(name: DatasetName, folder: &Path) -> String {
+    name.download_command(folder).unwrap_or_default()
 }
 
 /// Reads all files of `folder` into a training and a test split.
 fn read(name: DatasetName, folder: &Path, files: &[File], notes: Option<&Path>) -> Result<(Split, Split)> {
     let part = |part: Part| {
         let files = files.iter().filter(|file| file.part == part);
-        let records: usize = files.clone().map(|file| file.records).sum();
-        let mut images = Vec::with_capacity(records * IMAGE);
-        let mut labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        let mut records = Records::new(name, files.clone().map(|file| file.records).sum());
         for file in files {
-            let bytes = read_checked(name, &folder.join(file.name), file, notes)?;
-            for record in bytes.chunks_exact(record_size(name)) {
-                let (record_labels, image) = record.split_at(labels.len());
-                images.extend_from_slice(image);
-                for (labels, &label) in labels.iter_mut().zip(record_labels) {
-                    labels.push(label);
-                }
-            }
+            records.append(&read_checked(name, &folder.join(file.name), file, notes)?);
         }
-        // The fine label is the last of a record.
-        let fine = labels.pop().unwrap_or_default();
-        Split::new(images, fine, labels.pop())
+        records.split()
     };
     Ok((part(Part::Train)?, part(Part::Test)?))
+}
+
+/// Reads `bytes`, records in the format of the official files, after checking their labels; bytes after the last whole
+/// record are ignored. `file` is for the error.
+///
+/// # Errors
+/// [`Error::Label`] for the first label that is out of range.
+pub fn parse_records(name: DatasetName, file: &Path, bytes: &[u8]) -> Result<Split> {
+    check_labels(name, file, bytes, || "; replace it".to_owned())?;
+    let mut records = Records::new(name, bytes.len() / record_size(name));
+    records.append(bytes);
+    records.split()
+}
+
+/// The images and labels of records.
+struct Records {
+    name: DatasetName,
+    images: Vec<u8>,
+    labels: Vec<Vec<u16>>,
+}
+
+impl Records {
+    fn new(name: DatasetName, records: usize) -> Self {
+        let labels = vec![Vec::with_capacity(records); record_labels(name).len()];
+        Self { name, images: Vec::with_capacity(records * IMAGE), labels }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        for record in bytes.chunks_exact(record_size(self.name)) {
+            let (record_labels, image) = record.split_at(self.labels.len());
+            self.images.extend_from_slice(image);
+            for (labels, &label) in self.labels.iter_mut().zip(record_labels) {
+                labels.push(u16::from(label));
+            }
+        }
+    }
+
+    fn split(mut self) -> Result<Split> {
+        // The fine label is the last of a record.
+        let fine = self.labels.pop().unwrap_or_default();
+        Split::new(self.images, fine, self.labels.pop())
+    }
 }
 
 fn record_size(name: DatasetName) -> usize {
@@ -161,36 +183,20 @@ fn record_size(name: DatasetName) -> usize {
 ///
 /// Labels are checked first because their error says more.
 fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path>) -> Result<Vec<u8>> {
-    let command = || name.download_command(path.parent().unwrap_or(path));
-    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    let command = || command(name, path.parent().unwrap_or(path));
+    let remedy = || download("download it again", &command());
+    let metadata = file::metadata(path)?;
     let expected = (file.records * record_size(name)) as u64;
-    let check_size = |found: u64| {
-        let wrong = found != expected;
-        wrong.then(|| Error::FileSize { file: path.to_owned(), found, expected, command: command() })
-    };
-    if let Some(error) = check_size(metadata.len()) {
-        return Err(error);
+    let wrong_size = |found: u64| Error::FileSize { file: path.to_owned(), found, expected, command: command() };
+    if metadata.len() != expected {
+        return Err(wrong_size(metadata.len()));
     }
-    let bytes = fs::read(path).map_err(Error::io(path))?;
     // The file may have changed since its size was read.
-    if let Some(error) = check_size(bytes.len() as u64) {
-        return Err(error);
+    let bytes = file::read(path, expected)?.ok_or_else(|| wrong_size(expected + 1))?;
+    if bytes.len() as u64 != expected {
+        return Err(wrong_size(bytes.len() as u64));
     }
-    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
-        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
-            let classes = name.class_names(kind).map_or(0, <[_]>::len);
-            if usize::from(found) >= classes {
-                return Err(Error::Label {
-                    file: path.to_owned(),
-                    record,
-                    kind,
-                    found: found.into(),
-                    last: classes - 1,
-                    remedy: format!("download it again with `{}`", command()),
-                });
-            }
-        }
-    }
+    check_labels(name, path, &bytes, remedy)?;
     let note = notes.and_then(|notes| Note::new(notes, path, &metadata, file.md5));
     if note.as_ref().is_some_and(Note::exists) {
         return Ok(bytes);
@@ -202,13 +208,33 @@ fn read_checked(name: DatasetName, path: &Path, file: &File, notes: Option<&Path
             algorithm: "MD5",
             found: found.into(),
             expected: file.md5.into(),
-            remedy: format!("download it again with `{}`", command()),
+            remedy: remedy(),
         });
     }
     if let Some(note) = note {
         note.write();
     }
     Ok(bytes)
+}
+
+/// Checks that every label has a class.
+fn check_labels(name: DatasetName, path: &Path, bytes: &[u8], remedy: impl Fn() -> String) -> Result<()> {
+    for (record, labels) in bytes.chunks_exact(record_size(name)).enumerate() {
+        for (&found, &kind) in labels.iter().zip(record_labels(name)) {
+            let classes = name.class_names(kind).map_or(0, <[_]>::len);
+            if usize::from(found) >= classes {
+                return Err(Error::Label {
+                    file: path.to_owned(),
+                    record,
+                    kind,
+                    found: found.into(),
+                    last: classes.saturating_sub(1),
+                    remedy: remedy(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

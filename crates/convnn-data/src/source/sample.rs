@@ -22,7 +22,7 @@ const COLUMNS: usize = 32;
 pub(crate) fn open(name: DatasetName) -> Result<Dataset> {
     match name {
         DatasetName::Cifar10 => Ok(dataset()),
-        DatasetName::Cifar100 => Err(Error::NotInSample(name)),
+        _ => Err(Error::NotInSample(name)),
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn dataset() -> Dataset {
     let (train_labels, test_labels) = LABELS.split_at(TRAIN);
     let split = |images, labels: &[u8]| {
         #[expect(clippy::expect_used, reason = "the sheet is embedded, and a test counts its images")]
-        Split::new(images, labels.to_vec(), None).expect("one label per image")
+        Split::new(images, labels.iter().map(|&label| label.into()).collect(), None).expect("one label per image")
     };
     let origin = "embedded sample".to_owned();
     Dataset::new(DatasetName::Cifar10, split(train, train_labels), split(test, test_labels), origin)

@@ -3,10 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{Directory, HubConfig, Source};
+use super::directory::command;
+use super::{Directory, HubConfig, Source, TEST_SHARE};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::name::DatasetName;
+use crate::split::SIDE;
 
 /// The places where a data set is looked for.
 #[derive(Debug, Clone)]
@@ -17,6 +19,10 @@ pub struct Search {
     pub cache: Option<PathBuf>,
     /// The hub, tried last.
     pub hub: Option<HubConfig>,
+    /// Side in pixels to which pictures of a folder are resized and cropped: 32 unless changed.
+    pub image_size: usize,
+    /// Share of the pictures of a folder that are test pictures, if it has no test part: 0.2 unless changed.
+    pub test_share: f64,
 }
 
 impl Search {
@@ -25,7 +31,8 @@ impl Search {
     ///
     /// `variable` reads an environment variable; programs pass [`std::env::var_os`], since this crate does not read the
     /// environment itself. Used are `CONVNN_DATA`; `XDG_CACHE_HOME`, `HOME` and `LOCALAPPDATA` for the cache folder; and
-    /// the hub's `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME` and `HF_TOKEN`.
+    /// the hub's `HF_ENDPOINT`, `HF_HUB_OFFLINE`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (in seconds) and `HTTPS_PROXY`.
     pub fn new(data: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let folder = |name: &str| variable(name).map(PathBuf::from);
@@ -36,6 +43,8 @@ impl Search {
             data: data.map(Path::to_owned).or_else(|| folder("CONVNN_DATA")),
             cache: user_cache.as_ref().map(|cache| cache.join("convnn")),
             hub: HubConfig::from_variables(user_cache, variable),
+            image_size: SIDE,
+            test_share: TEST_SHARE,
         }
     }
 
@@ -47,6 +56,9 @@ impl Search {
         if let Some(source) = self.named()? {
             return Dataset::open(name, &source);
         }
+        if name == DatasetName::Folder {
+            return Err(Error::NoFolder);
+        }
         let mut searched = vec!["no data folder was given".to_owned()];
         if let Some(cache) = &self.cache {
             let path = cache.join(name.folder());
@@ -57,14 +69,14 @@ impl Search {
         }
         if let Some(hub) = &self.hub {
             match Dataset::open(name, &Source::Hub(hub.clone())) {
-                Err(error @ (Error::Hub { .. } | Error::HubOffline { .. } | Error::NoHub)) => {
+                Err(error @ (Error::Hub { .. } | Error::HubOffline { .. } | Error::NoHub | Error::NotOnHub(_))) => {
                     searched.push(error.to_string());
                 }
                 opened => return opened,
             }
         }
         let folder = self.cache.as_deref().unwrap_or(Path::new("data")).join(name.folder());
-        Err(Error::NotFound { dataset: name, searched, command: name.download_command(&folder) })
+        Err(Error::NotFound { dataset: name, searched, command: command(name, &folder) })
     }
 
     /// The source that was asked for by name.
@@ -78,7 +90,12 @@ impl Search {
     }
 
     fn directory(&self, path: PathBuf) -> Source {
-        Source::Directory(Directory { path, notes: self.cache.as_ref().map(|cache| cache.join("checked")) })
+        Source::Directory(Directory {
+            path,
+            notes: self.cache.as_ref().map(|cache| cache.join("checked")),
+            image_size: self.image_size,
+            test_share: self.test_share,
+        })
     }
 }
 
@@ -135,7 +152,7 @@ mod tests {
         let expected = "the Hugging Face hub is not part of this build; build with `--features hub` to use it";
         assert_eq!(message, expected);
         let message = search(None, &variables).open(DatasetName::Cifar10).unwrap_err().to_string();
-        assert!(message.contains(&format!(" does not exist; {expected}; download it with `mkdir ")), "{message}");
+        assert!(message.contains(&format!(" does not exist; {expected}\ndownload it with:\n  mkdir ")), "{message}");
     }
 
     #[test]
@@ -162,9 +179,9 @@ mod tests {
         let message = search(None, &[]).open(DatasetName::Cifar100).unwrap_err().to_string();
         assert_eq!(
             message,
-            "CIFAR-100 was not found: no data folder was given; download it with `mkdir -p 'data/cifar-100-binary' && \
+            "CIFAR-100 was not found: no data folder was given\ndownload it with:\n  mkdir -p 'data/cifar-100-binary' && \
              curl -fL https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz | \
-             tar -xz --strip-components=1 -C 'data/cifar-100-binary'`"
+             tar -xz --strip-components=1 -C 'data/cifar-100-binary'"
         );
     }
 
@@ -213,11 +230,11 @@ mod tests {
             "CIFAR-10 was not found: no data folder was given; ",
             ".cache/convnn/cifar-10-batches-bin does not exist; ",
             "uoft-cs/cifar10/plain_text/train-00000-of-00001.parquet is not in the hub cache ",
-            ".cache/huggingface/hub and downloads are disabled (HF_HUB_OFFLINE); download it with `mkdir -p '",
+            ".cache/huggingface/hub and downloads are disabled (HF_HUB_OFFLINE)\ndownload it with:\n  mkdir -p '",
             "/.cache/convnn/cifar-10-batches-bin' && curl -fL https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz | ",
         ] {
             assert!(message.contains(part), "{part:?} in {message:?}");
         }
-        assert!(!message.contains('\n'), "one line: {message:?}");
+        assert_eq!(message.lines().count(), 3, "{message:?}");
     }
 }

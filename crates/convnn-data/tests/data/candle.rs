@@ -4,7 +4,7 @@ use std::process::Command;
 use convnn_data::{Dataset, Labels};
 
 use crate::parquet_fixture::{parquet, png};
-use crate::server::{Answer, Server};
+use crate::server::Server;
 
 #[test]
 fn conversion_keeps_images_and_labels() {
@@ -16,7 +16,7 @@ fn conversion_keeps_images_and_labels() {
     let pixels = converted.test_images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let equal = pixels.iter().zip(data.test.images()).all(|(&pixel, &byte)| (255. * pixel).round() == f32::from(byte));
     assert!(equal);
-    let labels = converted.train_labels.to_vec1::<u8>().unwrap();
+    let labels: Vec<u16> = converted.train_labels.to_vec1::<u8>().unwrap().into_iter().map(u16::from).collect();
     assert_eq!(labels, data.train.labels(Labels::Fine).unwrap());
 }
 
@@ -36,7 +36,7 @@ fn the_parquet_reader_of_candle_datasets_transposes_images() {
         println!("transposed");
         return;
     }
-    let file = || Answer::File(parquet(&["label"], &[(Some(png(crate::CAT)), vec![3])]));
+    let file = || parquet(&["label"], &[(Some(png(crate::CAT)), vec![3])]);
     let server = Server::new(&[
         ("/datasets/cifar10/resolve/refs%2Fconvert%2Fparquet/plain_text/train/0000.parquet", file()),
         ("/datasets/cifar10/resolve/refs%2Fconvert%2Fparquet/plain_text/test/0000.parquet", file()),

@@ -3,13 +3,11 @@
 
 #[cfg(all(feature = "candle-datasets", feature = "hub"))]
 mod candle;
-#[cfg(feature = "hub")]
-mod hub;
 mod loader;
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "candle-datasets", feature = "hub"))]
 mod parquet_fixture;
 mod sample;
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "candle-datasets", feature = "hub"))]
 mod server;
 
 /// The first test image of CIFAR-10, a cat, (3, 32, 32), as in the official file.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use convnn_data::{IMAGE, SIDE};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+
+/// Side of an image.
+const SIDE: usize = 32;
 
 /// One row: the PNG file (absent for `None`) and its labels.
 pub type Row = (Option<Vec<u8>>, Vec<i64>);
@@ -51,7 +53,7 @@ pub fn parquet(labels: &[&str], rows: &[Row]) -> Vec<u8> {
 
 /// A PNG file of an image (3, 32, 32).
 pub fn png(image: &[u8]) -> Vec<u8> {
-    let pixels: Vec<u8> = (0..IMAGE).map(|i| image[i % 3 * SIDE * SIDE + i / 3]).collect();
+    let pixels: Vec<u8> = (0..3 * SIDE * SIDE).map(|i| image[i % 3 * SIDE * SIDE + i / 3]).collect();
     encode(SIDE as u32, SIDE as u32, &pixels)
 }
 

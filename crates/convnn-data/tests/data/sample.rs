@@ -1,6 +1,6 @@
 use convnn_data::{Dataset, DatasetName, Error, IMAGE, Labels, Source, Split};
 
-fn labels(split: &Split) -> &[u8] {
+fn labels(split: &Split) -> &[u16] {
     split.labels(Labels::Fine).unwrap()
 }
 
@@ -36,7 +36,7 @@ fn the_images_are_official_and_upright() {
     assert_eq!(pixel(frog, 1, 0), [16, 20, 20]);
     assert_eq!(pixel(frog, 31, 31), [123, 92, 72]);
     let names = data.name.class_names(Labels::Fine).unwrap();
-    let name = |label: u8| names[usize::from(label)];
+    let name = |label: u16| names[usize::from(label)];
     assert_eq!(name(labels(&data.train)[0]), "frog");
     let first_test = labels(&data.test)[..4].iter().map(|&label| name(label));
     assert_eq!(first_test.collect::<Vec<_>>(), ["cat", "ship", "ship", "airplane"]);

@@ -3,7 +3,8 @@
 use crate::{normal, parameters};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, Pass, Streams};
-use convnn_models::weights::{self, CARD_FILE, CONFIG_FILE, MODEL_FILE};
+use convnn_models::digests::SUMS_FILE;
+use convnn_models::weights::{self, CARD_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE};
 use convnn_models::{Model, ModelCard, ModelConfig, preset};
 use std::path::Path;
 
@@ -19,7 +20,11 @@ fn small() -> ModelConfig {
 fn saved(folder: &Path, config: &ModelConfig) -> Parameters {
     let parameters = parameters(DType::F32);
     Model::new(config, parameters.builder()).unwrap();
-    let card = ModelCard { title: "vit_compact on CIFAR-10".into(), metrics: vec![("top-1".into(), "81.2 %".into())] };
+    let card = ModelCard {
+        title: "vit_compact on CIFAR-10".into(),
+        metrics: vec![("top-1".into(), "81.2 %".into())],
+        classes: vec!["cat".into(), "line\nfeed".into()],
+    };
     weights::save(folder, config, &parameters, &card).unwrap();
     parameters
 }
@@ -42,7 +47,8 @@ fn a_model_comes_back() {
         let mut names: Vec<String> =
             std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, [CARD_FILE, CONFIG_FILE, MODEL_FILE]);
+        assert_eq!(names, [CARD_FILE, SUMS_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE]);
+        assert_eq!(weights::classes(&folder).unwrap().unwrap(), ["cat", "line\nfeed"]);
     }
 }
 
@@ -67,15 +73,16 @@ fn files_have_the_mode_of_any_new_file() {
     saved(folder.path(), &small());
     let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
     std::fs::write(folder.path().join("plain"), "").unwrap();
-    for name in [MODEL_FILE, CONFIG_FILE, CARD_FILE] {
+    for name in [MODEL_FILE, CONFIG_FILE, CARD_FILE, SUMS_FILE] {
         assert_eq!(mode(name), mode("plain"), "{name}");
     }
 }
 
-/// The line that loading gives after `damage`.
+/// The line that loading gives after `damage` to a folder without digests, as other tools write it.
 fn line(damage: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
     saved(folder.path(), &small());
+    std::fs::remove_file(folder.path().join(SUMS_FILE)).unwrap();
     damage(folder.path());
     let error = weights::load(folder.path()).unwrap_err().to_string();
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -142,6 +149,7 @@ fn buffers_of_pytorch_and_other_float_types_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let config = (preset("vgg11_compact").unwrap().config)();
     saved(folder.path(), &config);
+    std::fs::remove_file(folder.path().join(SUMS_FILE)).unwrap();
     change(folder.path(), |tensors| {
         let counter = Tensor::new(7i64, &Device::Cpu).unwrap();
         tensors.insert("features.1.num_batches_tracked".into(), counter);
@@ -164,4 +172,84 @@ fn saving_parameters_of_another_model_writes_nothing() {
     let before = std::fs::read(folder.path().join(MODEL_FILE)).unwrap();
     weights::save(folder.path(), &config, &parameters, &ModelCard::default()).unwrap_err();
     assert_eq!(std::fs::read(folder.path().join(MODEL_FILE)).unwrap(), before);
+}
+
+/// Loading gives the whole model or an error.
+#[test]
+fn cuts_and_flipped_bits_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    saved(folder.path(), &small());
+    let values = |tensors: &weights::Tensors| {
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        tensors.iter().map(|(name, tensor)| (name.clone(), values(tensor))).collect::<Vec<_>>()
+    };
+    let expected = weights::load(folder.path()).unwrap();
+    for name in [MODEL_FILE, CONFIG_FILE, SUMS_FILE] {
+        let path = folder.path().join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        let refuses = |damaged: &[u8], what: &str| {
+            std::fs::write(&path, damaged).unwrap();
+            match weights::load(folder.path()) {
+                Err(error) => assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}"),
+                // The line of the card in the list of digests may change.
+                Ok((config, tensors)) => {
+                    assert_eq!(name, SUMS_FILE, "{what}");
+                    assert!(config == expected.0 && values(&tensors) == values(&expected.1), "{what}");
+                }
+            }
+        };
+        for part in 0..64 {
+            refuses(&bytes[..bytes.len() * part / 64], &format!("{name} cut to {part}/64"));
+        }
+        for number in 0..200 {
+            let mut damaged = bytes.clone();
+            damaged[bytes.len() * number / 200] ^= 1 << (number % 8);
+            refuses(&damaged, &format!("{name}, bit {number}"));
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    weights::load(folder.path()).unwrap();
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused() {
+    for value in [f32::NAN, f32::INFINITY] {
+        let error = line(|folder| {
+            change(folder, |tensors| {
+                tensors.insert("classifier.bias".into(), Tensor::full(value, 10, &Device::Cpu).unwrap());
+            });
+        });
+        assert!(error.contains(&format!("`classifier.bias` is {value} at position 0; expected finite")), "{error}");
+    }
+    // Nor are they written.
+    let folder = tempfile::tempdir().unwrap();
+    let parameters = saved(folder.path(), &small());
+    let (name, bias) = parameters.all().into_iter().find(|(name, _)| name == "classifier.bias").unwrap();
+    bias.set(&Tensor::full(f32::NAN, 10, &Device::Cpu).unwrap()).unwrap();
+    let error = weights::save(folder.path(), &small(), &parameters, &ModelCard::default()).unwrap_err().to_string();
+    assert!(error.contains(&name), "{error}");
+    weights::load(folder.path()).unwrap();
+}
+
+/// `sha256sum` reads the list of digests.
+#[cfg(target_os = "linux")]
+#[test]
+fn other_tools_can_check_the_digests() {
+    let folder = tempfile::tempdir().unwrap();
+    saved(folder.path(), &small());
+    let mut command = std::process::Command::new("sha256sum");
+    let output = command.args(["--check", "--strict", SUMS_FILE]).current_dir(&folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_instead_of_waited_for() {
+    let error = line(|folder| {
+        let path = folder.join(MODEL_FILE);
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    });
+    assert!(error.ends_with("model.safetensors: it is not a regular file"), "{error}");
 }

@@ -2,9 +2,11 @@
 
 use super::output::{print, start_log};
 use super::set_threads;
-use convnn_data::{DatasetName, Search};
+use convnn_data::{DatasetName, picture_classes};
+use convnn_train::images;
 use convnn_train::progress::Progress;
 use convnn_train::text::printable;
+use convnn_train::view::View;
 use convnn_train::weights::Weights;
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -15,13 +17,17 @@ use std::time::Instant;
 pub struct Args {
     /// A run folder (its newest checkpoint is used), a checkpoint folder, or a weights folder
     path: PathBuf,
-    /// A folder with the official binary files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the cache
-    /// folder of the user, or the hub]
+    /// A folder of pictures or of the official files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the
+    /// cache folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<PathBuf>,
-    /// cifar10 or cifar100 [default: the one with as many classes as the model]
+    /// cifar10, cifar100, mnist, fashion_mnist or folder [default: as in the run, folder if --data is one of pictures, or else
+    /// the one with as many classes as the model]
     #[arg(long, value_name = "NAME")]
     dataset: Option<DatasetName>,
+    /// Average the class probabilities of every image and its mirror image; takes twice as long
+    #[arg(long)]
+    flips: bool,
     /// Number of images per batch; it changes the speed, not the accuracy
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch_size: usize,
@@ -39,14 +45,16 @@ pub fn run(args: &Args) -> Result<()> {
     start_log(&progress);
     set_threads(args.threads)?;
     let weights = Weights::open(&args.path)?;
-    let dataset = dataset(args, &weights)?;
     let named = args.data.as_deref().or(weights.data.as_deref().map(Path::new));
-    let data = Search::new(named, |name: &str| std::env::var_os(name)).open(dataset)?;
+    let dataset = dataset(args, named, &weights)?;
+    let data = images::open(named, dataset, &weights.config, weights.test_share)?;
+    weights.check_classes(&data)?;
     let session = weights.session()?;
     let loader = session.test_loader(&data, args.batch_size)?;
     let started = Instant::now();
     progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
-    let tally = session.evaluate(&loader, |tally| {
+    let view = if args.flips { View::Flips } else { View::Image };
+    let tally = session.evaluate_with(&loader, view, |tally| {
         progress.step(tally.images, tally.mean_loss());
         true
     })?;
@@ -76,15 +84,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// The data set requested, which must have as many classes as the model, or else the one that has.
-fn dataset(args: &Args, weights: &Weights) -> Result<DatasetName> {
+fn dataset(args: &Args, named: Option<&Path>, weights: &Weights) -> Result<DatasetName> {
     let classes = weights.config.classes();
-    let fits = |name: &DatasetName| name.classes() == classes;
+    let fits = |name: &DatasetName| name.classes().is_none_or(|found| found == classes);
     let wrong = |found: String| Error::Value {
         key: "--dataset".to_owned(),
         found,
         expected: format!("a data set of {classes} classes, the number of the model in {}", weights.origin.display()),
     };
-    match args.dataset {
+    let pictures = named.and_then(picture_classes).map(|_| DatasetName::Folder);
+    match args.dataset.or(pictures).or(weights.dataset) {
         Some(name) if fits(&name) => Ok(name),
         Some(name) => Err(wrong(name.to_string())),
         None => DatasetName::ALL.into_iter().find(fits).ok_or_else(|| wrong("missing".to_owned())),

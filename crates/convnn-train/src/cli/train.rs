@@ -1,22 +1,19 @@
 //! `convnn train`.
 
 use super::{output, set_threads};
-use convnn_data::{Dataset, Search};
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::exit;
+use convnn_train::images;
 use convnn_train::progress::Progress;
 use convnn_train::results::RunResult;
 use convnn_train::room;
-use convnn_train::run_folder::{Found, Interrupted, RunFolder, holds_run, stored_config};
+use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run, stored_config};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::text::printable;
 use convnn_train::{Error, Result};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Train a model, reproducibly, into a run folder
 ///
@@ -35,13 +32,18 @@ pub struct Args {
     /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// A folder with the official binary files, `sample` for the few images built into this program, or `hub` for the
-    /// Hugging Face hub (in builds with `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
+    /// A folder of pictures (train/CLASS/*.png, with test/CLASS or a part set aside), a folder with the official files of
+    /// --dataset, `sample` for the few images built into this program, or `hub` for the Hugging Face hub (in builds with
+    /// `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
-    /// cifar10 or cifar100
+    /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or folder if --data is
+    /// a folder of pictures]
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
+    /// Hold out N training images, the same share of every class, for validation
+    #[arg(long, value_name = "N")]
+    holdout: Option<i64>,
     /// Number of passes over the training images
     #[arg(long, value_name = "N")]
     epochs: Option<i64>,
@@ -55,6 +57,12 @@ pub struct Args {
     /// --epochs than before extend it
     #[arg(long)]
     resume: bool,
+    /// With --resume, learning_rate and the keys of its schedule may have other values from here on
+    #[arg(long = "override", requires = "resume")]
+    override_keys: bool,
+    /// With --resume, go on with other images, on another instruction set, or from a checkpoint of another version
+    #[arg(long, requires = "resume")]
+    force: bool,
     /// Print the resolved configuration and stop; as a file for --config it reproduces the run
     #[arg(long)]
     print_config: bool,
@@ -69,7 +77,8 @@ Examples:
   convnn train --preset vgg11_compact --set layer.branch_ratio=1 --data ~/cifar --out runs/ratio1
   convnn train --out runs/ratio1 --resume
 
-A second signal stops the run at once. CONVNN_LOG selects what is logged: warn, info or debug.";
+A second signal, a second or more after the first, stops the run at once. CONVNN_LOG selects what is logged: warn, info or
+debug.";
 
 /// Trains, and prints the result.
 pub fn run(args: Args) -> Result<()> {
@@ -79,43 +88,40 @@ pub fn run(args: Args) -> Result<()> {
     let (mut config, batch_size_is_given) = args.resolve()?;
     if args.print_config {
         // Without its data, a run cannot be started; what it would be started with can still be said.
-        if let (false, Ok(data)) = (batch_size_is_given, open_data(&config)) {
+        if let (false, Ok(data)) = (batch_size_is_given, images::of_run(&config)) {
             config.batch_size = config.batch_size_for(data.train.len());
         }
         return output::print(config.to_toml()?.trim_end());
     }
-    let path = match &args.out {
-        Some(path) => path.clone(),
-        None => free_folder(Path::new("runs"), &config.preset)?,
-    };
-    if !batch_size_is_given && holds_run(&path)? {
-        config.batch_size = stored_config(&path)?.batch_size;
+    if let (false, Some(path)) = (batch_size_is_given, &args.out)
+        && holds_run(path)?
+    {
+        config.batch_size = stored_config(path)?.batch_size;
     }
-    let interrupted = if args.resume { Interrupted::Resume } else { Interrupted::Refuse };
-    let found = match RunFolder::find(&path, &config, interrupted)? {
-        Found::Finished(_, result) => {
-            tracing::info!("{} is already finished", path.display());
-            return output::print(&summary(&result, &path));
-        }
-        Found::Unfinished(folder) => Some(folder),
-        Found::Nothing => None,
+    let allowed = Allowed { override_keys: args.override_keys, force: args.force };
+    let interrupted = if args.resume { Interrupted::Resume(allowed) } else { Interrupted::Refuse };
+    let found = match &args.out {
+        Some(path) => RunFolder::find(path, &config, interrupted)?,
+        None => Found::Nothing,
     };
-    let data = open_data(&config)?;
-    if !batch_size_is_given && found.is_none() {
+    if let (Found::Finished(result), Some(path)) = (&found, &args.out) {
+        tracing::info!("{} is already finished", path.display());
+        return output::print(&summary(result, path));
+    }
+    let data = images::of_run(&config)?;
+    if !batch_size_is_given && matches!(found, Found::Nothing) {
         config.batch_size = config.batch_size_for(data.train.len());
     }
+    config.check_validation(data.validation.is_some())?;
     room::check(&config, data.train.len())?;
     let session = Session::new(&config.model, config.seed)?;
-    // All input has been checked; from here on files are written.
-    let folder = match found {
-        Some(folder) => {
-            folder.reopen(&config)?;
-            folder
-        }
-        None => RunFolder::create(&path, &config)?,
+    let stop = StopRequest::on_signals()?;
+    let folder = match (found, &args.out) {
+        (Found::Unfinished(folder), _) => folder,
+        (_, Some(path)) => RunFolder::create(path, &config)?,
+        (_, None) => RunFolder::create_numbered(Path::new("runs"), &config)?,
     };
-    let stop = StopRequest::default();
-    catch_signals(&stop)?;
+    let path = folder.path();
     tracing::info!(
         "{} on {} ({}), {} parameters, {} threads, into {}",
         config.preset,
@@ -126,10 +132,10 @@ pub fn run(args: Args) -> Result<()> {
         path.display()
     );
     let command = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let run = Run { config: &config, data: &data, folder: &folder, stop: &stop, progress: &progress, command };
+    let run = Run { config: &config, data: &data, folder: &folder, allowed, stop: &stop, progress: &progress, command };
     let trained = run.train(&session);
     progress.finish();
-    output::print(&summary(&trained?, &path))
+    output::print(&summary(&trained?, path))
 }
 
 impl Args {
@@ -144,6 +150,7 @@ impl Args {
         };
         option("data", self.data.clone().map(toml::Value::String));
         option("dataset", self.dataset.clone().map(toml::Value::String));
+        option("holdout", self.holdout.map(toml::Value::Integer));
         option("epochs", self.epochs.map(toml::Value::Integer));
         option("seed", self.seed.map(toml::Value::Integer));
         let stored = self.stored_config()?;
@@ -171,38 +178,6 @@ impl Args {
             }),
         }
     }
-}
-
-fn open_data(config: &RunConfig) -> Result<Dataset> {
-    let named = (config.data != "search").then(|| Path::new(&config.data));
-    Ok(Search::new(named, |name: &str| std::env::var_os(name)).open(config.dataset)?)
-}
-
-/// The first of `PRESET-1`, `PRESET-2`, … that does not exist.
-fn free_folder(runs: &Path, preset: &str) -> Result<PathBuf> {
-    let mut number = 1;
-    loop {
-        let path = runs.join(format!("{preset}-{number}"));
-        if !path.try_exists().map_err(Error::io("read", &path))? {
-            return Ok(path);
-        }
-        number += 1;
-    }
-}
-
-/// The first signal asks the run to stop, the second ends the process. Exceeding a file size limit becomes an error.
-fn catch_signals(stop: &StopRequest) -> Result<()> {
-    let asked = Arc::new(AtomicBool::new(false));
-    let catch = || {
-        for signal in [SIGINT, SIGTERM] {
-            // Handlers run in the order of registration, so that a second signal finds `asked` set.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
-            signal_hook::flag::register(signal, Arc::clone(&asked))?;
-            signal_hook::flag::register_usize(signal, stop.flag(), signal as usize)?;
-        }
-        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(|_| ())
-    };
-    catch().map_err(Error::io("catch signals of", Path::new("this process")))
 }
 
 fn summary(result: &RunResult, path: &Path) -> String {

@@ -18,7 +18,7 @@ pub use value_type::{Bound, Choice, Field, Mismatch, Type};
 use crate::objective::Loss;
 use crate::schedule::{LearningRate, Schedule, ScheduleUnit};
 use crate::{Error, Result};
-use convnn_data::{Augmentation, DatasetName};
+use convnn_data::{Augmentation, DatasetName, Mix};
 use convnn_models::{Decay, ModelConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,20 @@ pub struct RunConfig {
     /// Number of images per step.
     #[schemars(range(min = 1, max = 65_536))]
     pub batch_size: usize,
-    /// How training images are augmented.
+    /// How training images are augmented: `none`, `crop_flip`, or a list of steps.
     pub augmentation: Augmentation,
+    /// α of mixup: the share of the other image has the beta distribution of α and α. 0 is off.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1e3))]
+    pub mixup: f64,
+    /// α of CutMix. 0 is off; with mixup, every batch uses one of the two.
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1e3))]
+    pub cutmix: f64,
+    /// Share of the pictures of a folder that are test pictures, if it has no test part of its own.
+    #[serde(default = "test_share")]
+    #[schemars(extend("exclusiveMinimum" = 0.0, "exclusiveMaximum" = 1.0))]
+    pub test_share: f64,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// The full learning rate.
@@ -178,6 +190,9 @@ impl RunConfig {
             epochs: training.epochs,
             batch_size: training.batch_size,
             augmentation: Augmentation::default(),
+            mixup: 0.0,
+            cutmix: 0.0,
+            test_share: test_share(),
             optimizer: OptimizerKind::AdamW,
             learning_rate: training.learning_rate,
             weight_decay: training.weight_decay,
@@ -223,34 +238,43 @@ impl RunConfig {
         if self.nesterov && self.momentum == 0.0 {
             return Err(value_error("nesterov", true, "false, because `momentum` is 0"));
         }
-        self.validate_choices()?;
         if self.warmup_epochs > self.epochs {
             let expected = format!("at most `epochs`, which is {}", self.epochs);
             return Err(value_error("warmup_epochs", self.warmup_epochs, &expected));
         }
-        let classes = self.dataset.classes();
-        if self.model.classes() != classes {
+        self.augmentation.check()?;
+        self.mix().check()?;
+        // How many classes a folder has is checked when it is read.
+        if let Some(classes) = self.dataset.classes().filter(|classes| *classes != self.model.classes()) {
             let expected = format!("{classes}, the number of classes of {}", self.dataset);
             return Err(value_error("model.classes", self.model.classes(), &expected));
         }
         Ok(self.model.check()?)
     }
 
-    /// Fails if something is to be chosen by the validation accuracy, but no images are held out for validation.
-    fn validate_choices(&self) -> Result<()> {
-        if self.holdout > 0 {
-            return Ok(());
-        }
-        let needs = "with validation images, set by `holdout`; the test images must not choose";
+    /// How the images of a batch are mixed.
+    pub fn mix(&self) -> Mix {
+        Mix { mixup: self.mixup, cutmix: self.cutmix }
+    }
+
+    /// Checks that there are validation images if they are needed: the test images must choose neither the rate nor the end.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for `early_stopping` or `schedule`.
+    pub fn check_validation(&self, has_images: bool) -> Result<()> {
+        let needs =
+            "validation images, which `holdout` takes from the training images; the test images must not choose";
+        let fails = |key: &str, found: &str| match has_images {
+            true => Ok(()),
+            false => Err(value_error(key, format!("{found} without validation images"), needs)),
+        };
         if let Some(patience) = self.early_stopping {
-            return Err(value_error("early_stopping", patience, &format!("`none`, or a number of epochs {needs}")));
+            fails("early_stopping", &patience.to_string())?;
         }
-        match self.schedule {
-            Schedule::Plateau => {
-                Err(value_error("schedule", "plateau", &format!("another schedule, or `plateau` {needs}")))
-            }
-            _ => Ok(()),
+        if self.schedule == Schedule::Plateau {
+            fails("schedule", "plateau")?;
         }
+        Ok(())
     }
 
     /// The batch size for `images` training images, if the user asks for none: that of the preset, or as many images fewer
@@ -284,6 +308,10 @@ impl RunConfig {
             plateau_drops: 0,
         }
     }
+}
+
+const fn test_share() -> f64 {
+    0.2
 }
 
 const fn yes() -> bool {

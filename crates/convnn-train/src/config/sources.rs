@@ -7,6 +7,7 @@ use super::keys::{Key, keys};
 use super::nearest::nearest;
 use super::words::{self, Word};
 use crate::{Error, Result};
+use convnn_data::{DatasetName, picture_classes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::{Table, Value};
@@ -279,8 +280,13 @@ impl Resolving {
     fn finish(self) -> Result<RunConfig> {
         let mut config = from_table(self.table)
             .map_err(|message| Error::Config { place: "resolved configuration".to_owned(), message })?;
+        let pictures = picture_classes(Path::new(&config.data));
+        if pictures.is_some() && !self.places.contains_key("dataset") {
+            config.dataset = DatasetName::Folder;
+        }
         if !self.places.contains_key("model.classes") {
-            config.model.set_classes(config.dataset.classes());
+            let folder = pictures.filter(|_| config.dataset == DatasetName::Folder);
+            config.dataset.classes().or(folder).into_iter().for_each(|classes| config.model.set_classes(classes));
         }
         match config.validate() {
             Ok(()) => Ok(config),

@@ -18,6 +18,7 @@ pub(super) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => folder.components().collect::<PathBuf>(),
         Err(error) => return Err(Error::io("read", folder)(error)),
     };
+    sweep(&folder);
     let mut aside = folder.clone().into_os_string();
     aside.push(format!(".{}.part", std::process::id()));
     let aside = Path::new(&aside);
@@ -29,4 +30,20 @@ pub(super) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<
         let _ = std::fs::remove_dir_all(aside);
     }
     written
+}
+
+/// Removes what imports to `folder` left beside it when they were killed.
+fn sweep(folder: &Path) {
+    let (Some(name), Some(parent)) = (folder.file_name(), folder.parent()) else { return };
+    let name = name.to_string_lossy();
+    for path in std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let found = path.file_name().unwrap_or_default().to_string_lossy();
+        let process = found.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".part"));
+        let has_ended =
+            |process: u32| Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{process}")).exists();
+        if process.and_then(|process| process.parse().ok()).is_some_and(has_ended) {
+            // If it stays, it does no harm.
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
 }

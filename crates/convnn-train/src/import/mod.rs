@@ -18,10 +18,11 @@ pub use options::{Arguments, Setting, differs_from_2025, not_in_shapes};
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::Tensor;
+use convnn_models::files::open_regular;
 use convnn_models::weights::{self, Tensors};
 use convnn_models::{ModelCard, ModelConfig};
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 /// The frequencies of rotary positions, a buffer of local attention in PyTorch.
@@ -47,10 +48,15 @@ impl Checkpoint {
     /// [`Error::Io`] if it cannot be read. [`Error::Damaged`] if it is neither a `.pth` file of tensors and plain
     /// arguments nor a safetensors file, or holds the authors' branching over tokens, which no layer here computes.
     pub fn read(path: &Path) -> Result<Self> {
+        Self::decode(path, open_regular(path).map_err(Error::io("read", path))?)
+    }
+
+    /// Reads the contents of the file `path`; fails as [`Self::read`] does.
+    pub fn decode(path: &Path, mut file: impl Read + Seek) -> Result<Self> {
         let wrong = |message: String| Error::Damaged { path: path.to_owned(), message };
-        let mut file = std::fs::File::open(path).map_err(Error::io("read", path))?;
         let mut start = [0; 2];
-        let length = file.read(&mut start).map_err(Error::io("read", path))?;
+        let length = file.read(&mut start).and_then(|length| file.rewind().map(|()| length));
+        let length = length.map_err(Error::io("read", path))?;
         let (tensors, arguments) = match &start[..length] {
             b"PK" => {
                 let pth::Contents { tensors, arguments } = pth::read(file).map_err(wrong)?;
@@ -63,7 +69,11 @@ impl Checkpoint {
                         .to_owned(),
                 ));
             }
-            _ => (safetensors(path)?, Arguments::new()),
+            _ => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+                (safetensors(path, &bytes)?, Arguments::new())
+            }
         };
         let mut tensors = names::unwrap(tensors);
         let fast = names::rename_fast_kernels(&mut tensors);
@@ -179,7 +189,11 @@ impl Checkpoint {
             let session = Session::new(config, 0)?;
             session.restore(&tensors)?;
             let origin = names::printable(&origin.file_name().unwrap_or_default().to_string_lossy());
-            let card = ModelCard { title: title.to_owned(), metrics: vec![("imported from".to_owned(), origin)] };
+            let card = ModelCard {
+                title: title.to_owned(),
+                metrics: vec![("imported from".to_owned(), origin)],
+                ..ModelCard::default()
+            };
             weights::save(aside, config, &session.parameters, &card)?;
             Ok(tensors.len())
         })
@@ -187,8 +201,8 @@ impl Checkpoint {
 }
 
 /// Reads a safetensors file; its error may quote names of the file.
-fn safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    match weights::read(path) {
+fn safetensors(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    match weights::parse(path, bytes) {
         Ok(tensors) => Ok(tensors.into_iter().collect()),
         Err(convnn_models::Error::Damaged { path, reason }) => {
             Err(Error::Damaged { path, message: names::printable(&reason) })

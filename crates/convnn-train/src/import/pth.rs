@@ -14,6 +14,9 @@ const PICKLE: u64 = 16 << 20;
 /// How many times as large as the file its tensors may be: tied weights are stored once.
 const SHARED: u64 = 4;
 
+/// The largest number of tensors; that of ViT-Huge has about 500.
+const TENSORS: usize = 20_000;
+
 /// Keys under which checkpoints keep the state dictionary, beside an optimizer and the like.
 const STATE_KEYS: [&str; 6] = ["state_dict", "model_state_dict", "model", "net", "weights", "model_ema"];
 
@@ -48,6 +51,9 @@ pub(super) fn read(file: impl Read + Seek) -> Result<Contents, String> {
             STATE_KEYS.join(", ")
         )
     })?;
+    if entries.len() > TENSORS {
+        return Err(format!("the pickle holds {} tensors; expected at most {TENSORS}", entries.len()));
+    }
     // Each storage is read once, however many tensors it holds.
     let mut by_storage: BTreeMap<&str, Vec<(&str, Stored<'_>)>> = BTreeMap::new();
     for (name, id) in entries {

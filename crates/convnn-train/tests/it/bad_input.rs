@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// Runs `command` and expects one error line with all of `parts`.
+/// Runs `command` and expects one error line with all of `parts`, or three with a command that downloads data.
 #[track_caller]
-fn refused(command: &mut Command, parts: &[&str]) {
+pub fn refused(command: &mut Command, parts: &[&str]) {
     let Finished { code, stdout, stderr } = finish(command);
     assert_eq!(code, Some(2), "{stderr}");
     assert_eq!(stdout, "");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let lines = if parts.contains(&"curl") { 3 } else { 1 };
+    assert_eq!(stderr.lines().count(), lines, "{stderr}");
     assert!(stderr.starts_with("error: "), "{stderr}");
     for part in parts {
         assert!(stderr.contains(part), "{part:?} in {stderr:?}");
@@ -179,6 +180,11 @@ fn damaged_weights() {
     std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
     refused(convnn().args(["eval"]).arg(&out), &["no valid checkpoint"]);
     let wrong = ["eval", "--dataset", "cifar100"];
+    let mut flipped = bytes.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    std::fs::write(&model, &flipped).unwrap();
+    let says = ["weights/model.safetensors", "has changed since it was written"];
+    refused(convnn().args(["eval", "--data", "sample"]).arg(out.join("weights")), &says);
     std::fs::write(&model, &bytes).unwrap();
     refused(convnn().args(wrong).arg(out.join("weights")), &["--dataset", "cifar100", "10 classes"]);
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use convnn_data::Dataset;
-use convnn_train::checkpoint::{Checkpoint, Checkpoints, MODEL, OPTIMIZER, STATE, TrainState, TrainingImages};
+use convnn_train::checkpoint::{Checkpoint, Checkpoints, Formats, MODEL, OPTIMIZER, STATE, TrainState, TrainingImages};
 use convnn_train::config::RunConfig;
 use convnn_train::metrics::Tally;
 use convnn_train::results::EpochMetrics;
@@ -32,6 +32,7 @@ fn state(epoch: usize, batch: usize, top1: &[f64]) -> TrainState {
         history: top1.iter().enumerate().map(metrics).collect(),
         config: RunConfig::from_preset("vgg11_compact").unwrap(),
         images: TrainingImages::of(&Dataset::sample()),
+        instruction_set: Some("x86_64 avx2".to_owned()),
     }
 }
 
@@ -56,7 +57,7 @@ fn the_newest_two_and_the_best_are_kept() {
     assert_eq!(names(folder.path()), BTreeSet::from(expected));
     // A checkpoint within an epoch counts as newest, and is removed like the others.
     checkpoints.save(&state(5, 3, &top1), &tensors(1.0), &tensors(2.0)).unwrap();
-    let (newest, refused) = checkpoints.newest().unwrap();
+    let (newest, refused) = checkpoints.newest(Formats::Known).unwrap();
     assert_eq!((newest.unwrap().state, refused.len()), (state(5, 3, &top1), 0));
     let expected = ["epoch-0002", "epoch-0005", "epoch-0005-batch-00003"].map(str::to_owned);
     assert_eq!(names(folder.path()), BTreeSet::from(expected));
@@ -67,7 +68,7 @@ fn a_state_is_read_back_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = Checkpoints::new(folder.path());
     let sha256 = checkpoints.save(&state(1, 5, &[20.0]), &tensors(1.0), &tensors(2.0)).unwrap();
-    let (newest, _) = checkpoints.newest().unwrap();
+    let (newest, _) = checkpoints.newest(Formats::Known).unwrap();
     let newest = newest.unwrap();
     assert_eq!(newest.state, state(1, 5, &[20.0]));
     assert_eq!(newest.model_sha256, sha256);
@@ -84,14 +85,14 @@ fn damage_at_any_position_is_refused_or_harmless() {
         let values = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
         (read.state.clone(), values(&read.model["a.weight"]), values(&read.optimizer["a.weight"]))
     };
-    let expected = whole(&Checkpoint::read(&checkpoint).unwrap());
+    let expected = whole(&Checkpoint::read(&checkpoint, Formats::Known).unwrap());
     for name in [MODEL, OPTIMIZER, STATE] {
         let path = checkpoint.join(name);
         let bytes = std::fs::read(&path).unwrap();
         let mut refused = 0;
         let mut check = |damaged: &[u8], what: &str| {
             std::fs::write(&path, damaged).unwrap();
-            match Checkpoint::read(&checkpoint) {
+            match Checkpoint::read(&checkpoint, Formats::Known) {
                 Err(_) => refused += 1,
                 // White space, for example, may change.
                 Ok(read) => assert_eq!(whole(&read), expected, "{name}, {what}"),
@@ -107,6 +108,40 @@ fn damage_at_any_position_is_refused_or_harmless() {
         std::fs::write(&path, &bytes).unwrap();
     }
     std::fs::rename(&checkpoint, folder.path().join("epoch-0002")).unwrap();
-    let (newest, refused) = checkpoints.newest().unwrap();
-    assert!(newest.is_none() && refused[0].contains("it belongs to epoch-0001"), "{refused:?}");
+    let error = checkpoints.newest(Formats::Known).unwrap_err().to_string();
+    assert!(error.contains("it belongs to epoch-0001"), "{error}");
+}
+
+#[test]
+fn only_checkpoints_that_verify_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    let top1 = [20.0, 50.0, 40.0, 30.0, 10.0, 10.0];
+    let save = |epoch: usize| drop(checkpoints.save(&state(epoch, 0, &top1[..epoch]), &tensors(1.0), &tensors(2.0)));
+    (1..=4).for_each(save);
+    let kept = |epochs: &[usize]| {
+        let expected = epochs.iter().map(|epoch| format!("epoch-{epoch:04}")).collect();
+        assert_eq!(names(folder.path()), expected);
+    };
+    kept(&[2, 3, 4]);
+    // The best is damaged, and so is the newest: the best of the others and the newest two of the others stay.
+    for name in ["epoch-0002", "epoch-0004"] {
+        std::fs::write(folder.path().join(name).join(OPTIMIZER), "x").unwrap();
+    }
+    save(5);
+    kept(&[3, 5]);
+    save(6);
+    kept(&[3, 5, 6]);
+}
+
+#[test]
+fn a_checkpoint_that_is_being_replaced_still_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(folder.path());
+    checkpoints.save(&state(1, 3, &[20.0]), &tensors(1.0), &tensors(2.0)).unwrap();
+    let name = "epoch-0001-batch-00003";
+    std::fs::rename(folder.path().join(name), folder.path().join(format!(".old-{name}"))).unwrap();
+    assert_eq!(checkpoints.newest(Formats::Known).unwrap().0.unwrap().state, state(1, 3, &[20.0]));
+    checkpoints.save(&state(1, 3, &[20.0]), &tensors(1.0), &tensors(2.0)).unwrap();
+    assert_eq!(names(folder.path()), BTreeSet::from([name.to_owned()]));
 }

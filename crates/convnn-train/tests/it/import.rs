@@ -445,3 +445,62 @@ fn a_folder_in_use_is_left_alone() {
     assert!(stderr.contains("is not empty; expected a folder for new weights"), "{stderr}");
     assert_eq!(contents(folder.path()).len(), 1);
 }
+
+/// A `.pth` file with `count` tensors that are one storage.
+fn many_tensors(path: &Path, count: usize) {
+    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
+    let storage =
+        [&b"(("[..], &text("storage"), b"ctorch\nFloatStorage\n", &text("0"), &text("cpu"), b"K\x01tQ"].concat();
+    let tensor = [&b"ctorch._utils\n_rebuild_tensor_v2\n"[..], &storage, b"K\x00K\x01\x85K\x01\x85\x89}tR"].concat();
+    let mut program = b"\x80\x02}(".to_vec();
+    for number in 0..count {
+        program.extend([text(&format!("layer.{number}.weight")), tensor.clone()].concat());
+    }
+    program.extend(b"u.");
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in [("archive/data.pkl", &program[..]), ("archive/data/0", &1.5f32.to_le_bytes())] {
+        zip.start_file(name, stored).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn many_tensors_on_one_storage_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("many.pth");
+    for (count, says) in [(20_001, "20001 tensors; expected at most 20000"), (20_000, "left over")] {
+        many_tensors(&file, count);
+        let started = std::time::Instant::now();
+        refused(&file, &[says]);
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{count}: {:?}", started.elapsed());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_instead_of_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    succeed(Command::new("mkfifo").arg(&pipe));
+    refused(&pipe, &["it is not a regular file"]);
+    let finished = finish(convnn().arg("parity").arg(&pipe));
+    assert!(finished.code == Some(2) && finished.stderr.contains("it is not a regular file"), "{finished:?}");
+}
+
+/// A killed import leaves its folder beside the one to be written; the next one removes it.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_killed_import_left_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ended = crate::command::start(&mut Command::new("true"));
+    ended.wait().unwrap();
+    let (left, running) = (format!("out.{}.part", ended.id()), format!("out.{}.part", std::process::id()));
+    for name in [&left, &running, &"other.part".to_owned()] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    succeed(&mut import(&checkpoint("vit.pth"), "vit_compact", &VIT, &folder.path().join("out")));
+    assert!(!folder.path().join(left).exists());
+    assert!(folder.path().join(running).exists() && folder.path().join("other.part").exists());
+}

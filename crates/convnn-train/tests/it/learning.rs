@@ -5,7 +5,7 @@ use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::progress::Progress;
 use convnn_train::results::{EpochMetrics, RunResult};
-use convnn_train::run_folder::RunFolder;
+use convnn_train::run_folder::{Allowed, RunFolder};
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
 use convnn_train::{Error, Result};
@@ -27,7 +27,9 @@ pub fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult
     let session = Session::new(&config.model, config.seed)?;
     let folder = RunFolder::create(out, config)?;
     let (stop, progress) = (StopRequest::default(), Progress::hidden());
-    Run { config, data, folder: &folder, stop: &stop, progress: &progress, command: Vec::new() }.train(&session)
+    let allowed = Allowed::default();
+    let command = Vec::new();
+    Run { config, data, folder: &folder, allowed, stop: &stop, progress: &progress, command }.train(&session)
 }
 
 /// Trains `preset` on 64 images until it classifies all of them.

@@ -7,13 +7,24 @@ mod bench;
 mod checkpoints;
 mod command;
 mod config;
+mod corpus;
 mod exact;
+#[cfg(target_os = "linux")]
+mod failures;
+mod golden;
 mod import;
 mod interruption;
 mod learning;
 mod limits;
+#[cfg(target_os = "linux")]
+mod locks;
+mod own_data;
 mod parity;
 mod recipes;
 mod reference;
 mod reproducibility;
+#[cfg(target_os = "linux")]
+mod resuming;
+#[cfg(target_os = "linux")]
+mod stopping;
 mod threads;

@@ -132,6 +132,7 @@ fn the_test_images_never_choose() {
         assert_eq!(refused.code, Some(2), "{refused:?}");
         let line = refused.stderr.lines().last().unwrap();
         assert!(line.contains("holdout") && line.contains("test images must not choose"), "{line}");
+        assert!(!folder.path().join("config.toml").exists(), "nothing is written");
     }
 }
 

@@ -90,7 +90,6 @@ fn files_of_a_run() {
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     let expected = [
-        ".lock",
         "DONE",
         "checkpoints",
         "config.toml",

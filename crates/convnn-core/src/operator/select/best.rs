@@ -1,10 +1,9 @@
 //! The K best candidates of each query so far.
 
-use crate::kernel::{float::Float, simd::kernel};
+use crate::kernel::float::Float;
+use crate::kernel::simd::{LANES as CHUNK, fold_lanes, kernel};
 use crate::operator::similarity::Metric;
 
-/// Scores that are compared with the K-th best at once.
-const CHUNK: usize = 32;
 /// In place of a pool row: no candidate yet, or no row to exclude.
 const NONE: u32 = u32::MAX;
 
@@ -80,14 +79,13 @@ kernel! {
             let own = own.map_or(NONE, |own| own[query]);
             let mut last = best.scores[(query + 1) * best.k - 1];
             let (chunks, rest) = scores[..count].as_chunks::<CHUNK>();
-            // A sample may hold a token more than once, and is small.
-            if sample.is_none() && chunks.len() > 1 {
+            // Later blocks have the K-th best so far. A sample may hold a token more than once, and is small.
+            if last == T::NEG_INFINITY && sample.is_none() && chunks.len() > 1 {
                 let mut lanes = [T::NEG_INFINITY; CHUNK];
                 for chunk in chunks {
                     lane_maxima(&mut lanes, chunk);
                 }
-                let bound = lower_bound::<T, M>(lanes, best.k, own != NONE);
-                last = if bound > last { bound } else { last };
+                last = lower_bound::<T, M>(lanes, best.k, own != NONE);
             }
             let candidates = Rows { sample, first, own };
             for (i, chunk) in chunks.iter().enumerate() {
@@ -129,6 +127,8 @@ fn update_chunk<T: Float, M: Metric>(
     }
 }
 
+/// Finds the higher scores without a branch for each, since which ones are higher cannot be predicted. Out of line, so
+/// that the loop over the chunks keeps its registers.
 #[inline(never)]
 fn insert_higher<T: Float, M: Metric>(
     chunk: &[T; CHUNK],
@@ -177,10 +177,10 @@ fn lower_bound<T: Float, M: Metric>(mut lanes: [T; CHUNK], k: usize, own: bool) 
     }
     let mut largest = T::NEG_INFINITY;
     for _ in 0..rank {
-        largest = lanes.iter().fold(
-            T::NEG_INFINITY,
+        largest = fold_lanes(
+            lanes,
             #[inline(always)]
-            |largest, &lane| if lane > largest { lane } else { largest },
+            |a, b| if a > b { a } else { b },
         );
         // Equal lanes go together, which only lowers the bound.
         for lane in &mut lanes {

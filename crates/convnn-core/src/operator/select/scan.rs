@@ -41,16 +41,18 @@ pub(super) fn select_image<T: Float, M: Metric>(
         let own = selection.own.as_ref().map(|own| &own[first..][..count]);
         let mut best = Best::new(count, k - usize::from(own.is_some()));
         let zero_scores = candidates.scan::<M>(&compared[first * d..][..count * d], own, &mut best);
+        if let Some(own) = own {
+            own_scores::<T, M>(&queries[first * d..][..count * d], pool, d, own, scores, k);
+        }
         for (row, (mut index, mut scores)) in index.chunks_mut(k).zip(scores.chunks_mut(k)).enumerate() {
             let own = own.map(|own| own[row]);
             if let Some(own) = own {
-                let query = &queries[(first + row) * d..][..d];
                 index[0] = own;
-                scores[0] = own_score::<T, M>(query, &pool[own as usize * d..][..d]);
                 (index, scores) = (&mut index[1..], &mut scores[1..]);
             }
             let zero = match zero_scores.get(row) {
                 Some(&zero) => zero,
+                None if zeros.is_empty() => T::NEG_INFINITY,
                 None => candidates.zero_score::<M>(&compared[(first + row) * d..][..d]),
             };
             let best = best.of_query(row, own, candidates.pool_rows());
@@ -108,15 +110,17 @@ impl<T: Float> Block<T> {
         let padded = matches!(candidates, CandidateRows::Padded(zeros) if !zeros.is_empty());
         let zero_rows = usize::from(padded && form.origin.is_some());
         let zero = vec![T::ZERO; d];
-        let mut gathered: Vec<T> = match &sample {
-            None => pool.to_vec(),
+        let mut gathered = match &sample {
+            None => Cow::Borrowed(pool),
             Some(rows) => {
                 let row = |&p: &u32| if p as usize == tokens { &zero[..] } else { &pool[p as usize * d..][..d] };
                 rows.iter().flat_map(row).copied().collect()
             }
         };
         let count = gathered.len() / d;
-        gathered.extend(zero.iter().cycle().take(zero_rows * d));
+        if zero_rows > 0 {
+            gathered.to_mut().extend(zero);
+        }
         let rows = form.apply::<M>(&gathered, d).into_owned();
         let all = count + zero_rows;
         let columns = by_terms.then(|| {
@@ -141,8 +145,7 @@ impl<T: Float> Block<T> {
         if self.columns.is_some() {
             return score_of_zeros::<T, M>(query);
         }
-        // 0, or NaN.
-        let product = query.iter().fold(T::ZERO, |sum, &q| sum + q * T::ZERO);
+        let product = product_with_zeros(query);
         let square = if M::SQUARES { squares(query, self.d)[0] } else { T::ZERO };
         M::of_product(product, square, T::ZERO)
     }
@@ -153,9 +156,9 @@ impl<T: Float> Block<T> {
             return Vec::new();
         }
         // Scores that are summed term by term are compared while they are in the first-level cache.
-        let step = if self.columns.is_some() { 4 } else { QUERIES };
+        let (step, widest) = if self.columns.is_some() { (2, 2 * CANDIDATES) } else { (QUERIES, CANDIDATES) };
         // Blocks of one size: in a very narrow one `gemm` would sum in another order, and equal candidates would not tie.
-        let width = self.count.div_ceil(self.count.div_ceil(CANDIDATES).max(1)).max(1);
+        let width = self.count.div_ceil(self.count.div_ceil(widest).max(1)).max(1);
         let query_squares = if self.squares.is_empty() { Vec::new() } else { squares(queries, self.d) };
         let mut scores = vec![T::ZERO; step * (width + self.zero_rows)];
         let mut zero_scores = vec![T::NEG_INFINITY; self.zero_rows * queries.len() / self.d];
@@ -245,9 +248,13 @@ kernel! {
 }
 
 kernel! {
-    /// The score of a token with itself, or with what stands in its place.
-    fn own_score<const FMA: bool, T; M: Metric>(query: &[T], own: &[T]) -> T {
-        M::clamp(M::pair(query, own, M::of_query(query)))
+    /// The scores of tokens with themselves, or with what stands in their place, into the first of `k` columns.
+    fn own_scores<const FMA: bool, T; M: Metric>(
+        queries: &[T], pool: &[T], d: usize, own: &[u32], scores: &mut [T], k: usize,
+    ) {
+        for ((query, &own), scores) in queries.chunks_exact(d).zip(own).zip(scores.chunks_exact_mut(k)) {
+            scores[0] = M::clamp(M::pair(query, &pool[own as usize * d..][..d], M::of_query(query)));
+        }
     }
 }
 
@@ -259,15 +266,22 @@ kernel! {
 }
 
 kernel! {
+    /// 0, or NaN if an element is not finite.
+    fn product_with_zeros<const FMA: bool, T>(query: &[T]) -> T {
+        sum_of([query], #[inline(always)] |[q]| q * T::ZERO)
+    }
+}
+
+kernel! {
     /// Rows divided by their length, lengths no smaller than 1e-12.
     fn unit_rows<const FMA: bool, T>(rows: &[T], d: usize) -> Vec<T> {
         let smallest = T::narrow(1e-12);
-        let mut unit = rows.to_vec();
-        for row in unit.chunks_exact_mut(d) {
+        let mut unit = Vec::with_capacity(rows.len());
+        for row in rows.chunks_exact(d) {
             let norm = sum_of([row], #[inline(always)] |[v]| v * v).sqrt();
             let norm = if norm < smallest { smallest } else { norm };
             // Not by the reciprocal, which would round twice and break ties.
-            row.iter_mut().for_each(|v| *v /= norm);
+            unit.extend(row.iter().map(#[inline(always)] |&v| v / norm));
         }
         unit
     }

@@ -39,10 +39,22 @@ impl Case {
     /// # Errors
     /// If it cannot be read, is not a safetensors file, or lacks the metadata of a case.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|error| Error::new(format!("cannot read the file ({error})")))?;
+        let unreadable = |error: &dyn Display| Error::new(format!("cannot read the file ({error})"));
+        // Reading a pipe could wait forever.
+        if !std::fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
+            return Err(unreadable(&"it is not a regular file"));
+        }
+        Self::parse(&std::fs::read(path).map_err(|error| unreadable(&error))?)
+    }
+
+    /// Reads the bytes of a golden file.
+    ///
+    /// # Errors
+    /// If they are not those of a safetensors file, or lack the metadata of a case.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let damaged = |error: &dyn Display| Error::new(format!("not a safetensors file ({error})"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| damaged(&error))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|error| damaged(&error))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
+        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|error| damaged(&error))?;
         let metadata = |name: &str| {
             let found = header.metadata().as_ref().and_then(|metadata| metadata.get(name)).cloned();
             let missing = || format!("not a golden file: its metadata lacks `{name}`; expected case, layer, config");

@@ -1,146 +1,129 @@
-//! Downloads from the Hugging Face hub: `uoft-cs/cifar10` and `uoft-cs/cifar100`, through the hub cache.
+//! Files of the hub: from its cache, or downloaded into it.
 //!
 //! The images are those of the official files, but in another order, so the same seed gives other batches than from a
-//! folder.
+//! folder. Paths in the cache are made of names in this crate only, never of what a server says.
 
-use std::error::Error as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeDataset};
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
+use super::fetch::{Target, fetch};
+use super::files::{Pinned, Repository, published};
 use super::{HubConfig, parquet};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::name::DatasetName;
-use crate::source::checksum::hex;
-
-/// Retries after a failed attempt, with waits of at most 0.2, 0.4 and 0.8 s.
-const RETRIES: usize = 3;
+use crate::source::{file, hex, quote};
 
 /// Opens a data set from the cache, and downloads what is missing.
 pub(crate) fn open(name: DatasetName, config: &HubConfig) -> Result<Dataset> {
-    let hub = Hub::new(name, config)?;
-    let (train, commit) = hub.file("train")?;
-    let (test, _) = hub.file("test")?;
-    let train = parquet::read(name, &train, &remedy(&train))?;
-    let test = parquet::read(name, &test, &remedy(&test))?;
-    let origin = format!("hub dataset {} at {commit}", hub.repository.repo_path());
+    read(name, config, published(name).ok_or(Error::NotOnHub(name))?)
+}
+
+pub(super) fn read(name: DatasetName, config: &HubConfig, repository: &Repository) -> Result<Dataset> {
+    let split = |pinned: &Pinned| {
+        let path = cached_path(config, repository, pinned);
+        let bytes = load(config, repository, pinned, &path)?;
+        parquet::read(name, Bytes::from(bytes), &path, &remedy(&path))
+    };
+    let (train, test) = (split(&repository.train)?, split(&repository.test)?);
+    let origin = format!("hub dataset {} at {}", repository.name, repository.revision);
     Ok(Dataset::new(name, train, test, origin))
 }
 
-struct Hub<'a> {
-    config: &'a HubConfig,
-    repository: HFRepositorySync<RepoTypeDataset>,
-    /// Folder of the parquet files inside the repository.
-    folder: &'static str,
+/// The path of a file in the cache, where the other hub tools look for it too.
+fn cached_path(config: &HubConfig, repository: &Repository, pinned: &Pinned) -> PathBuf {
+    let folder = format!("datasets--{}", repository.name.replace('/', "--"));
+    config.cache.join(folder).join("snapshots").join(repository.revision).join(repository.folder).join(pinned.name)
 }
 
-impl<'a> Hub<'a> {
-    fn new(name: DatasetName, config: &'a HubConfig) -> Result<Self> {
-        let (repository, folder) = match name {
-            DatasetName::Cifar10 => ("cifar10", "plain_text"),
-            DatasetName::Cifar100 => ("cifar100", "cifar100"),
-        };
-        let mut client =
-            HFClient::builder().endpoint(&config.endpoint).cache_dir(&config.cache).retry_max_attempts(RETRIES);
-        if let Some(token) = &config.token {
-            client = client.token(token);
-        }
-        let failed = |error| failure(config, &format!("uoft-cs/{repository}"), error);
-        let client: HFClientSync = client.build_sync().map_err(failed)?;
-        Ok(Self { config, repository: client.dataset("uoft-cs", repository), folder })
-    }
-
-    /// The cached parquet file of a split, and its commit.
-    fn file(&self, split: &str) -> Result<(PathBuf, String)> {
-        let path = format!("{}/{split}-00000-of-00001.parquet", self.folder);
-        let download = self.repository.download_file().filename(path.as_str());
-        let file = format!("{}/{path}", self.repository.repo_path());
-        let failed = |error| failure(self.config, &file, error);
-        // The data sets never change, so a cached file is used without asking the hub.
-        let cached = download.clone().local_files_only(true).send();
-        let path = match cached {
-            Ok(path) => path,
-            Err(HFError::LocalEntryNotFound { .. } | HFError::EntryNotFound { .. }) => {
-                if self.config.offline {
-                    return Err(Error::HubOffline { file, cache: self.config.cache.clone() });
-                }
-                tracing::info!("downloading {file} from {}", self.config.endpoint);
-                download.clone().send().map_err(failed)?
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        // hf-hub 1.0 stores any response, error pages included, under the name of the file.
-        let path = match check(&path) {
-            Err(Error::Checksum { .. }) if !self.config.offline => {
-                tracing::warn!("{} is damaged; downloading it again", path.display());
-                let path = download.force_download(true).send().map_err(failed)?;
-                check(&path).inspect_err(|_| discard(&path))?;
-                path
-            }
-            checked => checked.map(|()| path)?,
-        };
-        let commit = commit(&path);
-        Ok((path, commit))
-    }
-}
-
-/// Checks the SHA-256 of a cached file, which is the name of the blob that its path in the cache links to.
-///
-/// Small files, whose blobs are not named by a SHA-256, and caches without links (Windows) cannot be checked.
-fn check(path: &Path) -> Result<()> {
-    let blob = fs::read_link(path).ok();
-    let name = blob.as_deref().and_then(Path::file_name);
-    let is_sum = |name: &&str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let Some(expected) = name.and_then(|name| name.to_str()).filter(is_sum) else {
-        return Ok(());
+/// The bytes of a file, which are those that are pinned.
+fn load(config: &HubConfig, repository: &Repository, pinned: &Pinned, path: &Path) -> Result<Vec<u8>> {
+    let file = format!("{}/{}/{}", repository.name, repository.folder, pinned.name);
+    let damage = match cached(path, pinned) {
+        Ok(Some(bytes)) => return Ok(bytes),
+        Ok(None) => None,
+        Err(error @ (Error::Checksum { .. } | Error::NotAFile { .. })) => Some(error),
+        Err(error) => return Err(error),
     };
-    let found = hex(&Sha256::digest(fs::read(path).map_err(Error::io(path))?));
-    if found == expected {
-        return Ok(());
+    if config.offline {
+        return Err(damage.unwrap_or_else(|| Error::HubOffline { file, cache: config.cache.clone() }));
+    }
+    if damage.is_some() {
+        tracing::warn!("{} is damaged; downloading it again", path.display());
+    }
+    tracing::info!("downloading {file} from {}", config.shown_endpoint());
+    let folder = path.parent().unwrap_or(&config.cache);
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    // Until it is complete, the file has another name; if anything fails, it is removed.
+    let mut aside = Aside(new_file(folder).map_err(Error::io(folder))?);
+    let url =
+        format!("datasets/{}/resolve/{}/{}/{}", repository.name, repository.revision, repository.folder, pinned.name);
+    let failed = |reason| Error::Hub { file, endpoint: config.shown_endpoint(), reason };
+    let bytes = fetch(config, &url, pinned, &mut aside).map_err(failed)?;
+    let sync = aside.0.as_file().sync_all();
+    sync.and_then(|()| aside.0.persist(path).map_err(|error| error.error)).map_err(Error::io(path))?;
+    // The name may be lost in a power failure until the folder is synced, which not all file systems can do.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(bytes)
+}
+
+/// The cached file; `None` if there is none.
+fn cached(path: &Path, pinned: &Pinned) -> Result<Option<Vec<u8>>> {
+    if !path.try_exists().map_err(Error::io(path))? {
+        return Ok(None);
+    }
+    let bytes = file::read(path, pinned.size)?;
+    let found = match &bytes {
+        Some(bytes) => hex(&Sha256::digest(bytes)),
+        None => format!("of more than {} bytes", pinned.size),
+    };
+    if found == pinned.sha256 {
+        return Ok(bytes);
     }
     Err(Error::Checksum {
         file: path.to_owned(),
         algorithm: "SHA-256",
         found: found.into(),
-        expected: expected.into(),
+        expected: pinned.sha256.into(),
         remedy: remedy(path),
     })
 }
 
-/// How to replace a cached file: links, blobs and metadata of its repository belong together.
+/// How to replace a cached file.
 fn remedy(path: &Path) -> String {
-    let repository = path.ancestors().nth(4).unwrap_or(path);
-    format!("delete '{}' to download it again", repository.display())
+    format!("; delete {} to download it again", quote(path))
 }
 
-/// Removes a damaged download from the cache, which other tools share.
-fn discard(path: &Path) {
-    let removed = fs::canonicalize(path).and_then(fs::remove_file).and_then(|()| fs::remove_file(path));
-    if let Err(error) = removed {
-        tracing::warn!("{} is damaged but could not be removed: {error}", path.display());
+/// A new file in `folder` that others may read as far as the user's mask allows.
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".").suffix(".part");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// A download that is not complete.
+struct Aside(NamedTempFile);
+
+impl Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
-/// The commit in a cache path, `<repository>/snapshots/<commit>/<folder>/<file>`.
-fn commit(path: &Path) -> String {
-    let folder = path.ancestors().nth(2).and_then(Path::file_name);
-    folder.unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A client error with all its causes on one line.
-fn failure(config: &HubConfig, file: &str, error: HFError) -> Error {
-    let mut reason = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let text = inner.to_string();
-        // Some errors already contain their cause.
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        cause = inner.source();
+impl Target for Aside {
+    fn clear(&mut self) -> io::Result<()> {
+        self.0.as_file().set_len(0)?;
+        self.0.rewind()
     }
-    Error::Hub { file: file.to_owned(), endpoint: config.endpoint.clone(), reason, source: Box::new(error) }
 }

@@ -2,13 +2,13 @@
 //!
 //! Read by column, because the row reader of candle-datasets skips damaged rows and transposes every image.
 
-use std::fs::File;
 use std::path::Path;
 
 use ::parquet::column::reader::get_typed_column_reader;
 use ::parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::name::{DatasetName, Labels};
@@ -21,15 +21,14 @@ const PICTURES: &str = "img.bytes";
 /// Columns of the labels, fine labels first.
 fn label_columns(name: DatasetName) -> &'static [(Labels, &'static str)] {
     match name {
-        DatasetName::Cifar10 => &[(Labels::Fine, "label")],
         DatasetName::Cifar100 => &[(Labels::Fine, "fine_label"), (Labels::Coarse, "coarse_label")],
+        _ => &[(Labels::Fine, "label")],
     }
 }
 
-/// Decodes every image and checks every label. `remedy` says what to do about a damaged file.
-pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split> {
+/// Decodes every image and checks every label of the file at `path`. `remedy` says what to do if it is damaged.
+pub(crate) fn read(name: DatasetName, file: Bytes, path: &Path, remedy: &str) -> Result<Split> {
     let damaged = |reason: String| Error::Parquet { file: path.to_owned(), reason, remedy: remedy.to_owned() };
-    let file = File::open(path).map_err(Error::io(path))?;
     let reader = SerializedFileReader::new(file).map_err(|error| damaged(error.to_string()))?;
     let columns = label_columns(name);
     let mut images = Vec::new();
@@ -49,7 +48,7 @@ pub(crate) fn read(name: DatasetName, path: &Path, remedy: &str) -> Result<Split
             let classes = name.class_names(kind).map_or(0, <[_]>::len);
             for found in column::<Int64Type>(&*group, title).map_err(damaged)? {
                 let label = u8::try_from(found).ok().filter(|&label| usize::from(label) < classes);
-                labels.push(label.ok_or_else(|| Error::Label {
+                labels.push(label.map(u16::from).ok_or_else(|| Error::Label {
                     file: path.to_owned(),
                     record: labels.len(),
                     kind,
