@@ -5,7 +5,8 @@
 
 use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
-use crate::config::{Difference, RunConfig, first_difference};
+use crate::config::{Difference, RunConfig, first_difference, flat_keys};
+use crate::curves;
 use crate::environment::Environment;
 use crate::metrics::Tally;
 use crate::optimizer::Optimizer;
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 use convnn_core::{Pass, backward, nn};
 use convnn_data::{Batch, Dataset, Loader};
 use convnn_models::ModelCard;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 /// A run: the configuration, the data, and the folder.
@@ -46,13 +48,22 @@ impl Run<'_> {
     /// [`Error::Stopped`] if a signal asks to stop, or an error of the files.
     pub fn train(&self, session: &Session) -> Result<RunResult> {
         let mut training = Training::new(self, session)?;
-        let environment = Environment::read(&self.data.origin, self.command.clone(), training.state.step);
+        let environment = Environment::read(self.data, self.command.clone(), training.state.step);
         self.folder.write_json("environment.json", &environment)?;
         while training.state.epoch < self.config.epochs {
             training.epoch()?;
         }
         training.finish()
     }
+}
+
+/// Starts a TensorBoard file for a run that has done `steps` steps, and writes its hyperparameters.
+fn start_events(folder: &Path, config: &RunConfig, steps: u64) -> Result<EventFile> {
+    let now = SystemTime::now();
+    let mut events = EventFile::create(&folder.join("tensorboard"), now, steps)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    events.hyperparameters(now, &name, &flat_keys(config)?, &["top1/test", "loss/test"])?;
+    Ok(events)
 }
 
 /// The state of a run.
@@ -63,7 +74,8 @@ struct Training<'a> {
     rates: LearningRate,
     train: Loader,
     test: Loader,
-    events: EventFile,
+    /// Opened when it is known from which step on.
+    events: Option<EventFile>,
     state: TrainState,
     weights_sha256: String,
 }
@@ -80,7 +92,7 @@ impl<'a> Training<'a> {
             rates: config.learning_rate(train.batches()),
             train,
             test,
-            events: EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?,
+            events: None,
             state: TrainState {
                 epoch: 0,
                 batch: 0,
@@ -95,6 +107,7 @@ impl<'a> Training<'a> {
         };
         training.resume()?;
         run.folder.reset_metrics(&training.state.history)?;
+        training.events = Some(start_events(run.folder.path(), config, training.state.step)?);
         Ok(training)
     }
 
@@ -156,7 +169,7 @@ impl<'a> Training<'a> {
         for batch in self.train.epoch_from(epoch as u64, self.state.batch)? {
             self.step(&batch?)?;
             self.state.seconds = earlier + started.elapsed().as_secs_f64();
-            self.run.progress.step(self.state.tally.images, self.state.tally.mean_loss());
+            self.run.progress.step(&self.state.tally);
             self.stop_if_asked()?;
         }
         let training_seconds = self.state.seconds;
@@ -201,18 +214,19 @@ impl<'a> Training<'a> {
         if self.state.step == 0 {
             audit(&self.session.parameters.trainable(), &gradients, self.run.config.audit)?;
         }
-        let norm = self.optimizer.step(&gradients, self.rates.at(self.state.step))?;
+        let rate = self.rates.at(self.state.step);
+        let norm = self.optimizer.step(&gradients, rate)?;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient norm", norm));
         }
         self.state.tally.add(&logits.detach(), &batch.labels, value)?;
         self.state.batch += 1;
         self.state.step += 1;
-        Ok(())
+        self.scalars(&[("step/loss", value), ("step/learning_rate", rate), ("step/gradient_norm", norm)])
     }
 
-    /// Appends to `metrics.jsonl` and TensorBoard. This happens before the checkpoint: when resuming, the first is
-    /// rewritten, and a point that appears twice in the second does no harm.
+    /// Appends to `metrics.jsonl` and TensorBoard, and draws the curves. This happens before the checkpoint: when resuming,
+    /// the first is rewritten, and TensorBoard is told from which step on points are written again.
     fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.run.folder.append_metrics(metrics)?;
         let scalars = [
@@ -221,10 +235,19 @@ impl<'a> Training<'a> {
             ("top1/train", metrics.train_top1),
             ("top1/test", metrics.test_top1),
             ("top5/test", metrics.test_top5),
+            ("epoch", metrics.epoch as f64),
             ("learning_rate", metrics.learning_rate),
             ("images_per_second", metrics.images_per_second),
         ];
-        self.events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars)
+        self.scalars(&scalars)?;
+        let history: Vec<_> = self.state.history.iter().chain([metrics]).cloned().collect();
+        curves::draw(self.run.folder.path(), &self.run.config.preset, &history)
+    }
+
+    /// Appends scalars of the current step to TensorBoard.
+    fn scalars(&mut self, scalars: &[(&str, f64)]) -> Result<()> {
+        let step = self.state.step;
+        self.events.as_mut().map_or(Ok(()), |events| events.scalars(step, SystemTime::now(), scalars))
     }
 
     fn save(&mut self) -> Result<()> {
@@ -269,7 +292,10 @@ impl<'a> Training<'a> {
     }
 
     /// Exports the weights and writes `result.json`.
-    fn finish(self) -> Result<RunResult> {
+    fn finish(mut self) -> Result<RunResult> {
+        if let Some(events) = &mut self.events {
+            events.finish(SystemTime::now())?;
+        }
         let (config, history) = (self.run.config, &self.state.history);
         let missing =
             || Error::Damaged { path: self.run.folder.path().to_owned(), message: "no epoch was trained".to_owned() };
@@ -287,6 +313,7 @@ impl<'a> Training<'a> {
             data: self.run.data.origin.clone(),
             seed: config.seed,
             epochs: config.epochs,
+            test_images: self.run.data.test.len() as u64,
             weights_sha256: self.weights_sha256,
         };
         self.run.folder.finish(&result)?;

@@ -98,6 +98,18 @@ impl Session {
     /// # Errors
     /// If a batch cannot be read or computed.
     pub fn evaluate(&self, loader: &Loader, mut proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+        self.predict(loader, |tally, _, _| Ok(proceed(tally)))
+    }
+
+    /// [`Self::evaluate`], whose `proceed` also gets the logits (B, classes) and labels (B) of the batch.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], or those of `proceed`.
+    pub fn predict(
+        &self,
+        loader: &Loader,
+        mut proceed: impl FnMut(&Tally, &Tensor, &Tensor) -> Result<bool>,
+    ) -> Result<Option<Tally>> {
         let mut tally = Tally::default();
         let model = self.model_to_evaluate()?;
         for batch in loader.epoch(0)? {
@@ -105,7 +117,7 @@ impl Session {
             let logits = model.forward_t(&batch.images, &Pass::evaluation())?;
             let loss = f64::from(nn::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
-            if !proceed(&tally) {
+            if !proceed(&tally, &logits, &batch.labels)? {
                 return Ok(None);
             }
         }

@@ -7,8 +7,8 @@ use candle_core::Tensor;
 use candle_nn::VarBuilder;
 use convnn_core::layers::{Branch, Branching, BranchingConfig};
 use convnn_core::{
-    Branching2d, Branching2dAttention, Branching2dAttentionConfig, Branching2dConfig, Grid, Kernel, Neighbors, Pass, Result,
-    Shuffle, Values,
+    Branching2d, Branching2dAttention, Branching2dAttentionConfig, Branching2dConfig, Grid, Kernel, Neighbors, Pass,
+    Result, Shuffle, Values,
 };
 use std::sync::Arc;
 

@@ -91,4 +91,3 @@ pub trait Layer2dConfig {
     /// Which candidates a token has in `slot`, and how many neighbors it keeps.
     fn choice(&self, slot: &Slot) -> Option<Choice>;
 }
-

@@ -4,8 +4,8 @@
 use super::heads::attention_kept;
 use super::multi_head_conv1d::MultiHeadConv1d;
 use super::{MultiHeadAttention, MultiHeadAttentionConfig, Slot, TokenMixer, TokenMixerConfig};
-use crate::error::ensure_option;
 use crate::Choice;
+use crate::error::ensure_option;
 use crate::flops::{matmul, values};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};

@@ -4,13 +4,14 @@ use convnn_train::progress::Progress;
 use convnn_train::{Error, Result};
 use indicatif::ProgressBar;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 /// Prints a line of results.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::io("write", Path::new(STDOUT)))
+    let failed = |source| Error::Io { action: "write", path: PathBuf::from(STDOUT), source };
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(failed)
 }
 
 /// Whether nobody reads standard output any more, as with `convnn info | head -1`.
@@ -31,6 +32,8 @@ pub fn start_log(progress: &Progress) {
         .with_target(false)
         .without_time()
         .with_ansi(false)
+        // It would report them on standard error, and panic if that is closed.
+        .log_internal_errors(false)
         .with_writer(move || AroundBar(bar.clone()))
         .try_init();
 }
@@ -40,11 +43,12 @@ struct AroundBar(ProgressBar);
 
 impl Write for AroundBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(bytes))?;
+        // Work goes on if nobody reads the log any more.
+        self.0.suspend(|| drop(io::stderr().write_all(bytes)));
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod nearest;
 mod none_or;
 mod sources;
 
-pub use document::{Difference, first_difference};
+pub use document::{Difference, first_difference, flat_keys, flatten};
 pub use sources::{Assignment, Sources};
 
 use crate::schedule::{LearningRate, Schedule};

@@ -13,4 +13,5 @@ mod interruption;
 mod learning;
 mod parity;
 mod reproducibility;
+mod seen;
 mod threads;

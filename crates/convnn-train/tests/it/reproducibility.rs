@@ -49,6 +49,7 @@ fn files_of_a_run() {
         "DONE",
         "checkpoints",
         "config.toml",
+        "curves.svg",
         "environment.json",
         "metrics.jsonl",
         "result.json",
