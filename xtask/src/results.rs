@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use convnn_chart::Medium;
 
 use crate::experiment::Experiments;
 use crate::files::{list, read, read_json, shown, write};

@@ -1,12 +1,14 @@
 //! Labels: numbers with as many decimals as they need, and places that do not overlap.
 
-/// A number with as many decimals as an axis of length `span` needs.
+/// A number with as many decimals as an axis of length `span` needs; small ones as powers of ten.
 pub(crate) fn short(value: f64, span: f64) -> String {
     let decimals = match span {
+        _ if value == 0.0 => 0,
         _ if span > 8.0 => 0,
         _ if span > 0.8 => 1,
+        _ if value.abs() < 0.01 => return format!("{value:.1e}"),
         _ if span > 0.08 => 2,
-        _ => return format!("{value:.1e}"),
+        _ => 3,
     };
     format!("{value:.decimals$}")
 }
@@ -44,7 +46,14 @@ mod tests {
 
     #[test]
     fn decimals_follow_the_span() {
-        let cases = [(43.21, 40.0, "43"), (43.21, 2.0, "43.2"), (0.3, 0.5, "0.30"), (0.0005, 0.001, "5.0e-4")];
+        let cases = [
+            (43.21, 40.0, "43"),
+            (43.21, 2.0, "43.2"),
+            (0.3, 0.5, "0.30"),
+            (2.0043, 0.05, "2.004"),
+            (0.0005, 0.001, "5.0e-4"),
+            (0.0, 0.001, "0"),
+        ];
         for (value, span, text) in cases {
             assert_eq!(short(value, span), text);
         }

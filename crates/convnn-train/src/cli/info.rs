@@ -51,32 +51,27 @@ fn list(json: bool) -> Result<()> {
     if json {
         return Ok(());
     }
-    // The descriptions have different lengths; wrapped under the table they would be harder to scan.
-    let width = table.lines().iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    let about = std::iter::once("what it is").chain(presets().iter().map(|preset| preset.summary));
-    let lines: Vec<String> =
-        table.lines().iter().zip(about).flat_map(|(line, about)| beside(line, width, about)).collect();
-    print(&lines.join("\n"))
+    // Beside the table, the descriptions would have a third of the width.
+    let mut lines = table.lines();
+    let heading = lines.remove(0);
+    let rows = lines.into_iter().zip(presets());
+    let rows = rows.flat_map(|(line, preset)| std::iter::once(line).chain(wrapped(preset.summary, "    ")));
+    print(&std::iter::once(heading).chain(rows).collect::<Vec<_>>().join("\n"))
 }
 
 /// Columns of a terminal that every output fits in, unless a name is too long.
 const COLUMNS: usize = 80;
 
-/// `line`, with `text` at its right, wrapped at the right edge.
-fn beside(line: &str, width: usize, text: &str) -> Vec<String> {
-    let room = COLUMNS.saturating_sub(width + 2).max(20);
-    let mut parts = vec![String::new()];
+/// `text` in lines that start with `indent`.
+fn wrapped(text: &str, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
-        let last = parts.len() - 1;
-        let length = parts[last].chars().count();
-        match length {
-            0 => parts[last].push_str(word),
-            _ if length + 1 + word.chars().count() <= room => parts[last] += &format!(" {word}"),
-            _ => parts.push(word.to_owned()),
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= COLUMNS => *line += &format!(" {word}"),
+            _ => lines.push(format!("{indent}{word}")),
         }
     }
-    let first = |index: usize| if index == 0 { line } else { "" };
-    parts.iter().enumerate().map(|(index, part)| format!("{:<width$}  {part}", first(index))).collect()
+    lines
 }
 
 fn show(args: &Args, name: &str) -> Result<()> {
@@ -96,7 +91,7 @@ fn show(args: &Args, name: &str) -> Result<()> {
 
 /// The table of the layers, and the totals.
 fn layers(config: &RunConfig, params: usize, gflops: f64, summary: &str) -> Result<String> {
-    let headings = ["layer", "kind", "output", "parameters", "GFLOPs", "tokens", "cand.", "K"];
+    let headings = ["layer", "kind", "output", "params", "GFLOPs", "tokens", "cand.", "K"];
     let mut table = Table::new(&headings).left(1);
     let dash = |value: Option<usize>| value.map_or_else(|| "–".to_owned(), |value| value.to_string());
     for row in config.model.layers()? {
@@ -112,12 +107,13 @@ fn layers(config: &RunConfig, params: usize, gflops: f64, summary: &str) -> Resu
         ]);
     }
     let name = &config.preset;
-    let mut lines = vec![summary.to_owned(), String::new()];
+    let mut lines = wrapped(summary, "");
+    lines.push(String::new());
     lines.extend(table.lines());
     lines.extend([
         String::new(),
         format!("parameters  {}", grouped(params as u64)),
-        format!("operations  {gflops:.3} GFLOPs per image, forward; training takes about three times as many"),
+        format!("operations  {gflops:.3} GFLOPs per image, forward; training takes about 3 times that"),
         format!("memory      {}", at_batch_size(&config.model.memory()?, config)),
         String::new(),
         format!("convnn info {name} --toml > my.toml    # its configuration, to be edited"),
@@ -128,6 +124,9 @@ fn layers(config: &RunConfig, params: usize, gflops: f64, summary: &str) -> Resu
 
 /// The name without what all layers of an architecture have in common.
 fn short_name(row: &LayerSummary) -> &str {
+    if row.name == "positional_encoding" {
+        return "positions";
+    }
     let common = ["features.", "transformer_encoder."];
     common.iter().find_map(|prefix| row.name.strip_prefix(prefix)).unwrap_or(&row.name)
 }
