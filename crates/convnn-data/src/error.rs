@@ -126,8 +126,8 @@ pub enum Error {
     #[error("the Hugging Face hub is not part of this build; build with `--features hub` to use it")]
     NoHub,
 
-    /// There is no folder for the hub cache.
-    #[error("the hub was asked for, but there is no folder for its cache; set HF_HUB_CACHE to one")]
+    /// The environment names no cache folder for the hub.
+    #[error("cannot find a cache folder for the hub; set HF_HUB_CACHE to one")]
     NoHubCache,
 
     /// A file could not be downloaded from the hub.

@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(named, Some(Source::Hub(HubConfig::new("/h/.cache/huggingface/hub"))));
         assert_eq!(named_path(&search(Some("./hub"), &[])), Some("./hub".into()));
         let message = search(Some("hub"), &[]).open(DatasetName::Cifar10).unwrap_err().to_string();
-        assert_eq!(message, "the hub was asked for, but there is no folder for its cache; set HF_HUB_CACHE to one");
+        assert_eq!(message, "cannot find a cache folder for the hub; set HF_HUB_CACHE to one");
     }
 
     #[cfg(not(feature = "hub"))]

@@ -70,7 +70,8 @@ pub trait Layer2d: Any + Debug + Send + Sync {
         grid
     }
 
-    /// A ConvNN layer over the same tensors that computes the same function; `None` if there is none.
+    /// A ConvNN layer over the same tensors that computes the same function, or `None` if there is no
+    /// equivalent.
     fn to_conv_nn(&self) -> Result<Option<Arc<dyn Layer2d>>> {
         Ok(None)
     }

@@ -76,7 +76,7 @@ pub trait TokenMixer: Any + Debug + Send + Sync {
     }
 
     /// A ConvNN layer over the same tensors that computes the same function, without dropout, of sequences of `tokens`
-    /// tokens; `None` if there is none.
+    /// tokens, or `None` if there is no equivalent.
     fn to_conv_nn(&self, tokens: usize) -> Result<Option<Arc<dyn TokenMixer>>> {
         let _ = tokens;
         Ok(None)

@@ -90,7 +90,7 @@ fn distinct(rows: &[u32], pool: usize) -> Vec<u32> {
 /// - `pool`: (B, M, D), or (M, D)
 /// - result: (B, N, K) into M rows
 ///
-/// f16 and bf16 are widened to f32. There is no gradient.
+/// f16 and bf16 are widened to f32. Not differentiable.
 ///
 /// ```
 /// # fn main() -> convnn_core::Result<()> {

@@ -31,12 +31,7 @@ impl Metric for Chebyshev {
     }
 
     fn all_pairs(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let distances = differences(x, y)?.abs()?;
-        let largest = distances.max(D::Minus1)?;
-        // Candle's max passes over a NaN.
-        let is_nan = distances.ne(&distances)?.max(D::Minus1)?;
-        let nan = largest.affine(0.0, f64::NAN)?;
-        Ok(is_nan.where_cond(&nan, &largest)?.neg()?)
+        farthest(&differences(x, y)?)
     }
 }
 
@@ -68,6 +63,15 @@ impl Pair for Chebyshev {
     }
 
     fn chosen_pairs(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        Ok(x.broadcast_sub(y)?.abs()?.max(D::Minus1)?.neg()?)
+        farthest(&x.broadcast_sub(y)?)
     }
+}
+
+/// −max|d| over the last axis; NaN if a difference is NaN, which Candle's `max` passes over.
+fn farthest(differences: &Tensor) -> Result<Tensor> {
+    let distances = differences.abs()?;
+    let largest = distances.max(D::Minus1)?;
+    let is_nan = distances.ne(&distances)?.max(D::Minus1)?;
+    let nan = largest.affine(0.0, f64::NAN)?;
+    Ok(is_nan.where_cond(&nan, &largest)?.neg()?)
 }

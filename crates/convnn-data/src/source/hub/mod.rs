@@ -39,7 +39,7 @@ impl HubConfig {
         Self { endpoint: "https://huggingface.co".to_owned(), cache: cache.into(), offline: false, token: None }
     }
 
-    /// The hub as the environment describes it; `None` if there is no folder for its cache.
+    /// The hub, configured from the environment, or `None` if the environment names no cache folder.
     pub(crate) fn from_variables(
         user_cache: Option<PathBuf>,
         variable: impl Fn(&str) -> Option<OsString>,
