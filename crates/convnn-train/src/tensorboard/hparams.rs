@@ -20,10 +20,10 @@ pub(super) fn start(
             Value::Number(_) => FLOAT,
             _ => STRING,
         };
-        experiment.message(4, &Message::new().text(1, key).number(4, kind));
+        experiment.message(4, Message::new().text(1, key).number(4, kind));
     }
     for metric in metrics {
-        experiment.message(5, Message::new().message(1, &Message::new().text(2, metric)));
+        experiment.message(5, Message::new().message(1, Message::new().text(2, metric)));
     }
     let mut session = Message::new();
     for (key, value) in parameters {
