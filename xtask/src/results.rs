@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use convnn_chart::Medium;
 
 use crate::experiment::Experiments;
 use crate::files::{list, read, read_json, shown, write};
 use crate::plan::{Plan, Run};
-use crate::report::chart::{self, Figure, Medium};
+use crate::report::chart::{self, Figure};
 use crate::report::markdown;
 use crate::run_folder::{Record, State};
 use crate::summary::Summary;

@@ -5,7 +5,8 @@
 
 use crate::audit::audit;
 use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
-use crate::config::{RunConfig, first_difference};
+use crate::config::{RunConfig, first_difference, flat_keys};
+use crate::curves;
 use crate::environment::Environment;
 use crate::evaluated::Evaluated;
 use crate::metrics::Tally;
@@ -23,6 +24,7 @@ use convnn_core::{Pass, backward, instruction_set};
 use convnn_data::{Batch, Batches, Dataset, Loader};
 use convnn_models::ModelCard;
 use convnn_models::weights::MODEL_FILE;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 /// A run: the configuration, the data, and the folder.
@@ -65,6 +67,19 @@ impl Run<'_> {
     }
 }
 
+/// Starts a TensorBoard file for a run that has done `steps` steps, and writes its hyperparameters.
+fn start_events(folder: &Path, config: &RunConfig, steps: u64) -> Result<EventFile> {
+    let now = SystemTime::now();
+    let mut events = EventFile::create(&folder.join("tensorboard"), now, steps)?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    events.hyperparameters(now, &name, &flat_keys(config)?, &["top1/test", "loss/test"])?;
+    Ok(events)
+}
+
+fn no_points(error: &Error) {
+    tracing::warn!("TensorBoard gets no further points: {error}");
+}
+
 /// The state of a run.
 struct Training<'a> {
     run: &'a Run<'a>,
@@ -75,7 +90,7 @@ struct Training<'a> {
     train: Loader,
     validation: Option<Loader>,
     test: Loader,
-    /// Created once the run is known to continue.
+    /// Created once the run is known to continue; closed if it cannot be written.
     events: Option<EventFile>,
     state: TrainState,
     checkpoint_sha256: String,
@@ -116,10 +131,10 @@ impl<'a> Training<'a> {
         // The checkpoint is valid; from here on files are written.
         run.folder.reopen(config)?;
         run.folder.checkpoints().sweep(&training.state.history)?;
-        let environment = Environment::read(&run.data.origin, run.command.clone(), training.state.step);
+        let environment = Environment::read(run.data, run.command.clone(), training.state.step);
         run.folder.write_json("environment.json", &environment)?;
         run.folder.reset_metrics(&training.state.history)?;
-        training.events = Some(EventFile::create(&run.folder.path().join("tensorboard"), SystemTime::now())?);
+        training.events = start_events(run.folder.path(), config, training.state.step).inspect_err(no_points).ok();
         Ok(training)
     }
 
@@ -185,7 +200,7 @@ impl<'a> Training<'a> {
         while batches.len() > 0 {
             self.step(&mut batches)?;
             self.state.seconds = earlier + started.elapsed().as_secs_f64();
-            self.run.progress.step(self.state.tally.images, self.state.tally.mean_loss());
+            self.run.progress.step(&self.state.tally);
             self.stop_if_asked()?;
         }
         let training_seconds = self.state.seconds;
@@ -252,11 +267,12 @@ impl<'a> Training<'a> {
         let config = self.run.config;
         let count = config.accumulate.min(batches.len());
         let images = (self.train.images() - self.state.batch * config.batch_size).min(count * config.batch_size);
-        let mut gradients = None;
+        let (mut gradients, mut loss) = (None, 0.0);
         for batch in batches.take(count) {
             let batch = batch?;
             let share = batch.images.dim(0)? as f64 / images as f64;
-            let next = self.gradients(&batch, share)?;
+            let (next, value) = self.gradients(&batch, share)?;
+            loss += share * value;
             gradients = Some(match gradients {
                 None => next,
                 Some(sum) => self.sum(sum, &next)?,
@@ -267,17 +283,19 @@ impl<'a> Training<'a> {
         if self.state.step == 0 {
             audit(&self.session.parameters.trainable(), &gradients, config.audit)?;
         }
-        let norm = self.optimizer.step(&gradients, self.rates.at(self.state.step))?;
+        let rate = self.rates.at(self.state.step);
+        let norm = self.optimizer.step(&gradients, rate)?;
         if !norm.is_finite() {
             return Err(self.diverged("the gradient norm", norm));
         }
         self.evaluated.step()?;
         self.state.step += 1;
+        self.scalars(&[("step/loss", loss), ("step/learning_rate", rate), ("step/gradient_norm", norm)]);
         Ok(())
     }
 
-    /// The gradients of `share` times the loss of a batch.
-    fn gradients(&mut self, batch: &Batch, share: f64) -> Result<GradStore> {
+    /// The gradients of `share` times the loss of a batch, and the loss.
+    fn gradients(&mut self, batch: &Batch, share: f64) -> Result<(GradStore, f64)> {
         let config = self.run.config;
         // Numbers the passes of the run; without accumulation they are the steps.
         let number = self.state.epoch * self.train.batches() + self.state.batch;
@@ -292,7 +310,7 @@ impl<'a> Training<'a> {
         self.state.tally.add(&logits.detach(), &batch.labels, value)?;
         self.state.batch += 1;
         let loss = if share < 1.0 { (loss * share)? } else { loss };
-        Ok(backward(&loss)?)
+        Ok((backward(&loss)?, value))
     }
 
     /// The sum of the gradients of every parameter.
@@ -308,8 +326,8 @@ impl<'a> Training<'a> {
         Ok(sum)
     }
 
-    /// Appends to `metrics.jsonl` and TensorBoard. This happens before the checkpoint: when resuming, the first is
-    /// rewritten, and a point that appears twice in the second does no harm.
+    /// Appends to `metrics.jsonl` and TensorBoard, and draws the curves. This happens before the checkpoint: when resuming,
+    /// the first is rewritten, and TensorBoard is told from which step on points are written again.
     fn record(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.run.folder.append_metrics(metrics)?;
         let mut scalars = vec![
@@ -318,13 +336,29 @@ impl<'a> Training<'a> {
             ("top1/train", metrics.train_top1),
             ("top1/test", metrics.test_top1),
             ("top5/test", metrics.test_top5),
+            ("epoch", metrics.epoch as f64),
             ("learning_rate", metrics.learning_rate),
             ("images_per_second", metrics.images_per_second),
         ];
         scalars.extend(metrics.validation_loss.map(|loss| ("loss/validation", loss)));
         scalars.extend(metrics.validation_top1.map(|top1| ("top1/validation", top1)));
-        let events = self.events.as_mut();
-        events.map_or(Ok(()), |events| events.scalars(metrics.epoch as u64, SystemTime::now(), &scalars))
+        self.scalars(&scalars);
+        let history: Vec<_> = self.state.history.iter().chain([metrics]).cloned().collect();
+        // A picture is not worth a run.
+        if let Err(error) = curves::draw(self.run.folder.path(), &self.run.config.preset, &history) {
+            tracing::warn!("the curves are not drawn: {error}");
+        }
+        Ok(())
+    }
+
+    /// Appends scalars of the current step to TensorBoard. If that fails, the run goes on without.
+    fn scalars(&mut self, scalars: &[(&str, f64)]) {
+        let step = self.state.step;
+        let written = self.events.as_mut().map_or(Ok(()), |events| events.scalars(step, SystemTime::now(), scalars));
+        if let Err(error) = written {
+            no_points(&error);
+            self.events = None;
+        }
     }
 
     fn save(&mut self) -> Result<()> {
@@ -380,7 +414,10 @@ impl<'a> Training<'a> {
     }
 
     /// Exports the weights and writes `result.json`.
-    fn finish(self) -> Result<RunResult> {
+    fn finish(mut self) -> Result<RunResult> {
+        if let Some(Err(error)) = self.events.as_mut().map(|events| events.finish(SystemTime::now())) {
+            no_points(&error);
+        }
         let (config, history) = (self.run.config, &self.state.history);
         let missing =
             || Error::Damaged { path: self.run.folder.path().to_owned(), message: "no epoch was trained".to_owned() };
@@ -398,6 +435,7 @@ impl<'a> Training<'a> {
             data: self.run.data.origin.clone(),
             seed: config.seed,
             epochs: config.epochs,
+            test_images: self.run.data.test.len() as u64,
             weights_sha256,
             checkpoint_sha256: self.checkpoint_sha256,
         };

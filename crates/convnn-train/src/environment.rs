@@ -1,5 +1,6 @@
 //! What a run ran on: versions, processor, threads.
 
+use convnn_data::Dataset;
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,8 @@ pub struct Environment {
     pub system: String,
     /// Where the images come from.
     pub data: String,
+    /// Number of test images.
+    pub test_images: usize,
     /// The command line.
     pub command: Vec<String>,
     /// Seconds since 1970 at the start.
@@ -34,7 +37,7 @@ pub struct Environment {
 
 impl Environment {
     /// Describes the current process.
-    pub fn read(data: &str, command: Vec<String>, resumed_at_step: u64) -> Self {
+    pub fn read(data: &Dataset, command: Vec<String>, resumed_at_step: u64) -> Self {
         Self {
             convnn: env!("CARGO_PKG_VERSION"),
             revision: option_env!("CONVNN_REVISION"),
@@ -44,7 +47,8 @@ impl Environment {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            data: data.to_owned(),
+            data: data.origin.clone(),
+            test_images: data.test.len(),
             command,
             started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             resumed_at_step,

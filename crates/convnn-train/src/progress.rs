@@ -1,12 +1,17 @@
 //! Progress on standard error: a bar on a terminal, otherwise plain lines.
+//!
+//! Nothing here can stop a run: what cannot be written, to a closed pipe or a full device, is dropped.
 
+use crate::metrics::Tally;
 use crate::results::EpochMetrics;
+use crate::text::duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Shows images per second, the loss, and the time left.
+/// Shows loss, accuracy, images per second, and the time left.
 pub struct Progress {
     shown: Shown,
     bar: ProgressBar,
@@ -14,9 +19,9 @@ pub struct Progress {
 }
 
 /// How progress is shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    Bar,
+    Bar { colored: bool },
     Lines,
     Nothing,
 }
@@ -31,15 +36,21 @@ struct Pace {
     before: u64,
     started: Instant,
     reported: Instant,
+    /// Whether the time of the whole run has been said.
+    forecast: bool,
 }
 
 /// Seconds between plain lines within an epoch.
 const LINE_SECONDS: u64 = 30;
 
+/// When the speed is believed: after this time, or this share of an epoch.
+const FORECAST_SECONDS: f64 = 20.0;
+const FORECAST_SHARE: f64 = 0.2;
+
 impl Progress {
-    /// A bar if standard error is a terminal, else lines.
+    /// A bar if standard error is a terminal that can move its cursor, else lines. `NO_COLOR` turns colours off.
     pub fn stderr() -> Self {
-        Self::new(if std::io::stderr().is_terminal() { Shown::Bar } else { Shown::Lines })
+        Self::new(shown(std::io::stderr().is_terminal(), |name| std::env::var_os(name)))
     }
 
     /// Shows nothing.
@@ -49,8 +60,10 @@ impl Progress {
 
     fn new(shown: Shown) -> Self {
         let now = Instant::now();
-        let pace = Pace { label: String::new(), images: 0, later: 0, before: 0, started: now, reported: now };
-        Self { shown, bar: ProgressBar::hidden().with_style(style()), pace: RefCell::new(pace) }
+        let pace =
+            Pace { label: String::new(), images: 0, later: 0, before: 0, started: now, reported: now, forecast: false };
+        let colored = shown == Shown::Bar { colored: true };
+        Self { shown, bar: ProgressBar::hidden().with_style(style(colored)), pace: RefCell::new(pace) }
     }
 
     /// The bar, to be suspended while other lines are written.
@@ -66,18 +79,32 @@ impl Progress {
         self.bar.set_position(seen);
         self.bar.set_prefix(label.clone());
         self.bar.set_message("");
-        if self.shown == Shown::Bar && self.bar.is_hidden() {
+        if matches!(self.shown, Shown::Bar { .. }) && self.bar.is_hidden() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now });
+        let forecast = self.pace.borrow().forecast;
+        self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now, forecast });
     }
 
-    /// Shows that `seen` images are done, with mean loss `loss`.
-    pub fn step(&self, seen: u64, loss: f64) {
+    /// Shows the sums over the images done.
+    pub fn step(&self, tally: &Tally) {
         let mut pace = self.pace.borrow_mut();
-        let rate = (seen - pace.before) as f64 / pace.started.elapsed().as_secs_f64().max(1e-9);
-        let left = duration((pace.images + pace.later).saturating_sub(seen as usize) as f64 / rate.max(1e-9));
-        let text = format!("loss {loss:.3}  {rate:.0} images/s  {left} left");
+        let seen = tally.images;
+        let seconds = pace.started.elapsed().as_secs_f64();
+        let done = seen.saturating_sub(pace.before) as f64;
+        let rate = done / seconds.max(1e-9);
+        let left = (pace.images + pace.later).saturating_sub(seen as usize) as f64 / rate.max(1e-9);
+        let text = format!(
+            "loss {:.3}  top-1 {:.1} %  {rate:.0} images/s  {} left",
+            tally.mean_loss(),
+            tally.top1_percent(),
+            duration(left)
+        );
+        let believed = seconds >= FORECAST_SECONDS || done >= FORECAST_SHARE * pace.images as f64;
+        if pace.later > 0 && believed && !pace.forecast {
+            pace.forecast = true;
+            self.line(&format!("expected: {} more, at {rate:.0} images/s and without the evaluations", duration(left)));
+        }
         if self.shown == Shown::Lines && pace.reported.elapsed() >= Duration::from_secs(LINE_SECONDS) {
             pace.reported = Instant::now();
             self.line(&format!("{}  {seen}/{} images  {text}", pace.label, pace.images));
@@ -91,20 +118,24 @@ impl Progress {
         self.bar.set_message("evaluating");
     }
 
-    /// Shows the metrics of an epoch.
+    /// Shows the metrics of an epoch: one line of at most 80 columns.
     pub fn end_epoch(&self, metrics: &EpochMetrics, epochs: usize) {
+        let width = epochs.to_string().len();
         self.line(&format!(
-            "epoch {}/{epochs}  train loss {:.4} top-1 {:.2} %  test loss {:.4} top-1 {:.2} % top-5 {:.2} %  \
-             {}  {:.0} images/s",
+            "epoch {:>width$}/{epochs}  train {:.3} {:5.2} %  test {:.3} {:5.2} %  {}  {:.0} images/s",
             metrics.epoch,
             metrics.train_loss,
             metrics.train_top1,
             metrics.test_loss,
             metrics.test_top1,
-            metrics.test_top5,
             duration(metrics.seconds),
             metrics.images_per_second,
         ));
+    }
+
+    /// Shows a line that is no progress.
+    pub fn say(&self, text: &str) {
+        self.line(text);
     }
 
     /// Removes the bar.
@@ -114,7 +145,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match self.shown {
-            Shown::Bar => self.bar.println(text),
+            Shown::Bar { .. } => self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
             // Training continues if nobody reads the log any more.
             Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
             Shown::Nothing => {}
@@ -122,19 +153,18 @@ impl Progress {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}  {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
+fn shown(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> Shown {
+    // https://no-color.org: set and not empty, whatever the value.
+    let colored = variable("NO_COLOR").is_none_or(|value| value.is_empty());
+    match terminal && variable("TERM").is_none_or(|term| term != "dumb") {
+        true => Shown::Bar { colored },
+        false => Shown::Lines,
+    }
 }
 
-/// `40 s`, `12 min`, `3 h 05 min`.
-fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0).round() as u64;
-    match (seconds / 3600, seconds / 60) {
-        (0, 0..=1) => format!("{seconds} s"),
-        (0, minutes) => format!("{minutes} min"),
-        (hours, minutes) => format!("{hours} h {:02} min", minutes % 60),
-    }
+fn style(colored: bool) -> ProgressStyle {
+    let template = if colored { "{prefix} {wide_bar:.cyan/blue} {msg}" } else { "{prefix} {wide_bar} {msg}" };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
 }
 
 #[cfg(test)]
@@ -142,9 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
-        for (seconds, text) in [(0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (11_100.0, "3 h 05 min")] {
-            assert_eq!(duration(seconds), text);
-        }
+    fn a_bar_needs_a_terminal_that_moves_its_cursor() {
+        let with = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
+        assert_eq!(shown(true, |_| None), Shown::Bar { colored: true });
+        assert_eq!(shown(false, |_| None), Shown::Lines);
+        assert_eq!(shown(true, with("TERM", "dumb")), Shown::Lines);
+        assert_eq!(shown(true, with("TERM", "xterm-256color")), Shown::Bar { colored: true });
+        assert_eq!(shown(true, with("NO_COLOR", "1")), Shown::Bar { colored: false });
+        assert_eq!(shown(true, with("NO_COLOR", "")), Shown::Bar { colored: true });
     }
 }

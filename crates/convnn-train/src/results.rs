@@ -73,6 +73,9 @@ pub struct RunResult {
     pub seed: u64,
     /// Number of epochs.
     pub epochs: usize,
+    /// Number of test images; 0 in results of versions that did not count them.
+    #[serde(default)]
+    pub test_images: u64,
     /// SHA-256 of `weights/model.safetensors`; equal runs have equal hashes.
     pub weights_sha256: String,
     /// SHA-256 of the model file of the last checkpoint.

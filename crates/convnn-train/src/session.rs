@@ -109,19 +109,20 @@ impl Session {
     ///
     /// # Errors
     /// If a batch cannot be read or computed.
-    pub fn evaluate(&self, loader: &Loader, proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
-        self.evaluate_with(loader, View::Image, proceed)
+    pub fn evaluate(&self, loader: &Loader, mut proceed: impl FnMut(&Tally) -> bool) -> Result<Option<Tally>> {
+        self.predict(loader, View::Image, |tally, _, _| Ok(proceed(tally)))
     }
 
-    /// [`Self::evaluate`], with a choice of what the model sees of an image.
+    /// [`Self::evaluate`] with a choice of what the model sees of an image; `proceed` also gets the logits (B, classes) and
+    /// labels (B) of the batch.
     ///
     /// # Errors
-    /// If a batch cannot be read or computed.
-    pub fn evaluate_with(
+    /// As [`Self::evaluate`], or those of `proceed`.
+    pub fn predict(
         &self,
         loader: &Loader,
         view: View,
-        mut proceed: impl FnMut(&Tally) -> bool,
+        mut proceed: impl FnMut(&Tally, &Tensor, &Tensor) -> Result<bool>,
     ) -> Result<Option<Tally>> {
         let mut tally = Tally::default();
         let model = self.model_to_evaluate()?;
@@ -130,7 +131,7 @@ impl Session {
             let logits = view.logits(&model, &batch.images)?;
             let loss = f64::from(nn::cross_entropy(&logits, &batch.labels)?.to_scalar::<f32>()?);
             tally.add(&logits, &batch.labels, loss)?;
-            if !proceed(&tally) {
+            if !proceed(&tally, &logits, &batch.labels)? {
                 return Ok(None);
             }
         }

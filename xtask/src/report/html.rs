@@ -1,9 +1,10 @@
 //! The report as one self-contained HTML page.
 
 use anyhow::Result;
+use convnn_chart::Medium;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{self, Figure, Medium};
+use super::chart::{self, Figure};
 use super::table::{DAGGER, Origin, Table, published_note, training_note};
 use super::{environment, published_difference, verdict};
 use crate::summary::{FamilySummary, Summary};

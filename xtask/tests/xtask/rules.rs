@@ -10,12 +10,13 @@ use serde_json::Value;
 use crate::source::{Names, Source, contains_word, module, root, sources, tokens};
 
 /// The crates of this workspace that each crate may depend on.
-const LAYERS: [(&str, &[&str]); 5] = [
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("convnn-chart", &[]),
     ("convnn-core", &[]),
     ("convnn-data", &[]),
     ("convnn-models", &["convnn-core"]),
-    ("convnn-train", &["convnn-core", "convnn-data", "convnn-models"]),
-    ("xtask", &[]),
+    ("convnn-train", &["convnn-chart", "convnn-core", "convnn-data", "convnn-models"]),
+    ("xtask", &["convnn-chart"]),
 ];
 
 fn cargo(arguments: &[&str]) -> String {

@@ -37,10 +37,10 @@ impl MultiHeadConv1d {
         2 * matmul(slot.tokens, dim, dim) + matmul(slot.tokens * heads, kernel_size * head, head)
     }
 
-    /// Two linear layers, the padded sequence, its windows, the convolution, and copies for several heads.
+    /// Two linear layers, the padded sequence, its windows twice, the convolution, and copies for several heads.
     pub(super) const fn kept(slot: &Slot, heads: usize, kernel_size: usize) -> u64 {
         let copies = if heads > 1 { 2 } else { 0 };
-        values(slot.tokens, (3 + copies + kernel_size) * slot.dim) + values(slot.tokens + kernel_size - 1, slot.dim)
+        values(slot.tokens, (3 + copies + 2 * kernel_size) * slot.dim) + values(slot.tokens + kernel_size - 1, slot.dim)
     }
 }
 

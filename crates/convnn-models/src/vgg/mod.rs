@@ -204,7 +204,7 @@ impl Architecture for VggConfig {
                     });
                     rows.push(LayerSummary {
                         kept: values(grid.tokens(), channels),
-                        ..row(format!("features.{}", module + 1), "batch norm, ReLU", channels, grid)
+                        ..row(format!("features.{}", module + 1), "norm, ReLU", channels, grid)
                     });
                     module += 3;
                 }
@@ -212,7 +212,7 @@ impl Architecture for VggConfig {
                     grid = Grid::new(grid.height / 2, grid.width / 2);
                     rows.push(LayerSummary {
                         kept: values(grid.tokens(), channels),
-                        ..row(format!("features.{module}"), "max-pool 2×2", channels, grid)
+                        ..row(format!("features.{module}"), "max-pool", channels, grid)
                     });
                     module += 1;
                 }

@@ -177,7 +177,7 @@ impl Architecture for VitConfig {
             LayerSummary {
                 flops: values(tokens, dim),
                 kept: values(tokens, 2 * dim),
-                ..LayerSummary::new("positional_encoding", "class token, positions", &wide)
+                ..LayerSummary::new("positional_encoding", "class, positions", &wide)
             },
         ];
         for index in 0..self.layers {

@@ -27,6 +27,8 @@ fn beside_graph(config: &ModelConfig) -> u64 {
     let side = config.image_size();
     let index = |row: convnn_models::LayerSummary| match (row.kind.as_str(), row.tokens, row.choice) {
         ("conv2d" | "multi_head_attention" | "kvt_attention", ..) => 0,
+        // The choice, and once more without the token itself, whose score is a constant.
+        (kind, Some(tokens), Some(choice)) if kind.ends_with("2d_attention") => 2 * tokens * choice.neighbors,
         (_, Some(tokens), Some(choice)) => tokens * choice.neighbors,
         _ => 0,
     };

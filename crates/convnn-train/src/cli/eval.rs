@@ -3,16 +3,20 @@
 use super::output::{print, start_log};
 use super::set_threads;
 use convnn_data::{DatasetName, picture_classes};
+use convnn_models::files::write_durably;
+use convnn_train::evaluation::Evaluation;
 use convnn_train::images;
 use convnn_train::progress::Progress;
-use convnn_train::text::printable;
+use convnn_train::text::{Table, printable};
 use convnn_train::view::View;
 use convnn_train::weights::Weights;
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Evaluate trained weights on the test images: loss, top-1 and top-5
+/// Evaluate trained weights on the test images: accuracy, also by class, loss, confusions and calibration
+///
+/// Nothing is written unless --csv or --svg asks for it, so a run folder may be read-only.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A run folder (its newest checkpoint is used), a checkpoint folder, or a weights folder
@@ -34,6 +38,12 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write the confusion matrix: a row per true class, a column per predicted one
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write a picture of the confusion matrix
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Number of threads [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -54,33 +64,124 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
     let view = if args.flips { View::Flips } else { View::Image };
-    let tally = session.evaluate_with(&loader, view, |tally| {
-        progress.step(tally.images, tally.mean_loss());
-        true
+    let mut evaluation = Evaluation::new(weights.config.classes());
+    let tally = session.predict(&loader, view, |tally, logits, labels| {
+        evaluation.add(logits, labels)?;
+        progress.step(tally);
+        Ok(true)
     })?;
     progress.finish();
-    let tally = tally.unwrap_or_default();
-    let seconds = started.elapsed().as_secs_f64();
-    let (top1, top5, loss) = (tally.top1_percent(), tally.top5_percent(), tally.mean_loss());
-    print(&match args.json {
-        true => serde_json::json!({
-            "top1": top1,
-            "top5": top5,
-            "loss": loss,
-            "images": tally.images,
-            "seconds": seconds,
-            "dataset": dataset,
-            "data": data.origin,
-            "weights": weights.origin.display().to_string(),
-        })
-        .to_string(),
-        false => format!(
-            "top-1 {top1:.2} %   top-5 {top5:.2} %   loss {loss:.4}   {} test images of {} in {seconds:.1} s\n{}",
-            tally.images,
+    evaluation.tally = tally.unwrap_or_default();
+    let names = class_names(&data.classes, weights.config.classes());
+    if let Some(path) = &args.csv {
+        write(path, &evaluation.csv(&names))?;
+    }
+    if let Some(path) = &args.svg {
+        let title = format!(
+            "{}: {} test images, {:.2} % right",
             dataset.title(),
-            printable(&weights.origin.display().to_string())
-        ),
+            evaluation.tally.images,
+            evaluation.tally.top1_percent()
+        );
+        write(path, &evaluation.svg(&names, &title)?)?;
+    }
+    let about =
+        About { dataset, data: &data.origin, weights: &weights.origin, seconds: started.elapsed().as_secs_f64() };
+    print(&if args.json { json(&evaluation, &names, &about) } else { text(&evaluation, &names, &about) })
+}
+
+/// What was evaluated.
+struct About<'a> {
+    dataset: DatasetName,
+    data: &'a str,
+    weights: &'a Path,
+    seconds: f64,
+}
+
+fn json(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String {
+    let tally = &evaluation.tally;
+    let classes: Vec<_> = evaluation
+        .classes()
+        .into_iter()
+        .zip(names)
+        .map(|(class, name)| {
+            serde_json::json!({
+                "name": name,
+                "images": class.images,
+                "recall": percent(class.right, class.images),
+                "precision": percent(class.right, class.predicted),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "top1": tally.top1_percent(),
+        "top1_interval": evaluation.interval().map(|(low, high)| [low, high]),
+        "top5": tally.top5_percent(),
+        "loss": tally.mean_loss(),
+        "calibration_error": evaluation.calibration_percent(),
+        "images": tally.images,
+        "seconds": about.seconds,
+        "dataset": about.dataset,
+        "data": about.data,
+        "weights": about.weights.display().to_string(),
+        "classes": classes,
+        "confusion": evaluation.confusion,
     })
+    .to_string()
+}
+
+fn text(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String {
+    let tally = &evaluation.tally;
+    let share = |right: u64, of: u64| percent(right, of).map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
+    let mut table = Table::new(&["class", "images", "recall %", "precision %", "most often taken for"]).left(4);
+    for (class, name) in evaluation.classes().into_iter().zip(names) {
+        let confused = class.confused_with.and_then(|(other, count)| Some((names.get(other)?, count)));
+        table.row(vec![
+            printable(name),
+            class.images.to_string(),
+            share(class.right, class.images),
+            share(class.right, class.predicted),
+            confused.map_or_else(String::new, |(other, count)| format!("{} ({count} times)", printable(other))),
+        ]);
+    }
+    let interval = evaluation
+        .interval()
+        .map_or_else(String::new, |(low, high)| format!("   95 % interval {low:.2} – {high:.2} %"));
+    let mut lines = table.lines();
+    lines.extend([
+        String::new(),
+        format!("top-1              {:.2} %{interval}", tally.top1_percent()),
+        format!("top-5              {:.2} %", tally.top5_percent()),
+        format!("loss               {:.4}", tally.mean_loss()),
+        format!(
+            "calibration error  {:.2} %   mean distance of confidence and accuracy",
+            evaluation.calibration_percent()
+        ),
+        format!(
+            "evaluated          {} test images of {} in {:.1} s",
+            tally.images,
+            about.dataset.title(),
+            about.seconds
+        ),
+        format!("weights            {}", printable(&about.weights.display().to_string())),
+    ]);
+    lines.join("\n")
+}
+
+fn percent(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| 100.0 * part as f64 / whole as f64)
+}
+
+/// The names of the classes, or their numbers.
+fn class_names(names: &[String], classes: usize) -> Vec<String> {
+    match names.len() == classes {
+        true => names.to_vec(),
+        false => (0..classes).map(|class| class.to_string()).collect(),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    write_durably(path, text.as_bytes()).map_err(Error::io("write", path))
 }
 
 /// The data set requested, which must have as many classes as the model, or else the one that has.

@@ -11,6 +11,8 @@ mod info;
 mod keys;
 mod output;
 mod parity;
+mod runs;
+mod summary;
 mod train;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
@@ -33,6 +35,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Info(info::Args),
+    Runs(runs::Args),
     Parity(parity::Args),
     Import(import::Args),
     Bench(bench::Args),
@@ -49,6 +52,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Info(args) => info::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -5,7 +5,7 @@ use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use indicatif::ProgressBar;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
 /// Prints one line of results, with the control characters of names in it escaped.
@@ -16,7 +16,8 @@ pub fn print_line(text: &str) -> Result<()> {
 /// Prints results: one or more lines.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::io("write", Path::new(STDOUT)))
+    let failed = |source| Error::Io { action: "write", path: PathBuf::from(STDOUT), source };
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(failed)
 }
 
 /// Whether nobody reads standard output any more, as with `convnn info | head -1`.
@@ -37,6 +38,8 @@ pub fn start_log(progress: &Progress) {
         .with_target(false)
         .without_time()
         .with_ansi(false)
+        // It would report them on standard error, and panic if that is closed.
+        .log_internal_errors(false)
         .with_writer(move || AroundBar(bar.clone()))
         .try_init();
 }

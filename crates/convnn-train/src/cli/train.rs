@@ -1,17 +1,19 @@
 //! `convnn train`.
 
+use super::summary::summary;
 use super::{output, set_threads};
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::exit;
+use convnn_train::expected::Expected;
 use convnn_train::images;
 use convnn_train::progress::Progress;
-use convnn_train::results::RunResult;
 use convnn_train::room;
 use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run, stored_config};
+use convnn_train::runs;
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
-use convnn_train::text::printable;
+use convnn_train::text::{grouped, printable};
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +28,7 @@ pub struct Args {
     /// The preset to start from; `convnn info` lists them
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
-    /// A TOML file of configuration keys; `convnn info PRESET` prints one
+    /// A TOML file of configuration keys; `convnn info PRESET --toml` prints one
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Set a configuration key, such as layer.branch_ratio=0.5 or batch_size=64; repeatable
@@ -122,19 +124,24 @@ pub fn run(args: Args) -> Result<()> {
         (_, None) => RunFolder::create_numbered(Path::new("runs"), &config)?,
     };
     let path = folder.path();
+    let threads = rayon::current_num_threads();
+    tracing::info!("{} on {}, {}", config.preset, config.dataset, data.origin);
     tracing::info!(
-        "{} on {} ({}), {} parameters, {} threads, into {}",
-        config.preset,
-        config.dataset,
-        data.origin,
-        session.parameters.count(),
-        rayon::current_num_threads(),
-        path.display()
+        "{} parameters, {threads} thread{}, into {}",
+        grouped(session.parameters.count() as u64),
+        if threads == 1 { "" } else { "s" },
+        printable(&path.display().to_string())
     );
+    let images = data.train.images().len() + data.test.images().len();
+    tracing::info!("{}", Expected::of(&config, images as u64)?.line());
     let command = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let run = Run { config: &config, data: &data, folder: &folder, allowed, stop: &stop, progress: &progress, command };
+    forget_error(path);
     let trained = run.train(&session);
     progress.finish();
+    if let Err(error) = &trained {
+        note_error(path, error);
+    }
     output::print(&summary(&trained?, path))
 }
 
@@ -180,21 +187,15 @@ impl Args {
     }
 }
 
-fn summary(result: &RunResult, path: &Path) -> String {
-    let row = |name: &str, score: &convnn_train::results::Score| {
-        format!("{name:<13} top-1 {:6.2} %   top-5 {:6.2} %   loss {:.4}", score.top1, score.top5, score.loss)
-    };
-    [
-        row(&format!("epoch {}", result.last.epoch), &result.last),
-        row("last five", &result.last5),
-        row(&format!("best ({})", result.best.epoch), &result.best),
-        format!(
-            "{} parameters, {:.3} GFLOPs per image, {:.1} s per epoch; {}",
-            result.params,
-            result.gflops,
-            result.seconds_per_epoch,
-            printable(&path.display().to_string())
-        ),
-    ]
-    .join("\n")
+/// Leaves the message of an error in the run folder, for `convnn runs`.
+fn note_error(path: &Path, error: &Error) {
+    if !matches!(error, Error::Stopped { .. }) {
+        // The error itself is what matters; it may be that nothing can be written, or that the folder is gone again.
+        let _ = std::fs::write(path.join(runs::ERROR), format!("{error}\n"));
+    }
+}
+
+/// Removes what [`note_error`] left before.
+fn forget_error(path: &Path) {
+    let _ = std::fs::remove_file(path.join(runs::ERROR));
 }

@@ -32,6 +32,38 @@ pub(super) fn from_table(mut table: Table) -> std::result::Result<RunConfig, Str
     table.try_into().map_err(|error: toml::de::Error| first_line(error.message()))
 }
 
+/// The value of every key such as `layer.neighbors`, in the order of the document; lists as text.
+///
+/// # Errors
+/// If a value cannot be written in TOML.
+pub fn flat_keys(config: &RunConfig) -> Result<Vec<(String, serde_json::Value)>> {
+    Ok(flatten(&to_table(config)?))
+}
+
+/// The value of every key of a document, tables within tables joined by dots; lists as text.
+pub fn flatten(table: &Table) -> Vec<(String, serde_json::Value)> {
+    fn visit(prefix: &str, table: &Table, found: &mut Vec<(String, serde_json::Value)>) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            let value = match value {
+                Value::Table(table) => {
+                    visit(&key, table, found);
+                    continue;
+                }
+                Value::Integer(number) => (*number).into(),
+                Value::Float(number) => (*number).into(),
+                Value::Boolean(value) => (*value).into(),
+                Value::String(text) => text.as_str().into(),
+                other => other.to_string().into(),
+            };
+            found.push((key, value));
+        }
+    }
+    let mut found = Vec::new();
+    visit("", table, &mut found);
+    found
+}
+
 /// The value at `path`.
 pub(super) fn lookup<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
     let (first, rest) = path.split_first()?;

@@ -11,7 +11,7 @@ mod sources;
 mod value_type;
 mod words;
 
-pub use document::{Difference, first_difference};
+pub use document::{Difference, first_difference, flat_keys, flatten};
 pub use sources::{Assignment, Sources};
 pub use value_type::{Bound, Choice, Field, Mismatch, Type};
 

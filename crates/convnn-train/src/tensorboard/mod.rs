@@ -1,10 +1,18 @@
 //! TensorBoard event files: TFRecord frames with masked CRC-32C around a few protobuf fields.
 //!
 //! The format is defined by TensorFlow's `record_writer.h` and `event.proto`. An event has the fields `wall_time` (1,
-//! double), `step` (2, varint), `file_version` (3, string) and `summary` (5); a summary has `value`s (1) with `tag` (1)
-//! and `simple_value` (2, float).
+//! double), `step` (2, varint), `file_version` (3, string), `summary` (5) and `session_log` (7); a summary has `value`s
+//! (1) with `tag` (1), `simple_value` (2, float) and `metadata` (9).
+//!
+//! The step of every scalar is the number of training steps of the whole run, those of an epoch too. A resumed run says
+//! from which step on it continues, and TensorBoard drops what an earlier process wrote from there on.
+
+mod hparams;
+mod protobuf;
 
 use crate::{Error, Result};
+use protobuf::Message;
+use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,44 +26,75 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new file in `folder`. TensorBoard reads all files of a folder as one run.
+    /// Starts a new file in `folder` for a run that has done `steps` steps. TensorBoard reads all files of a folder as one
+    /// run.
     ///
     /// # Errors
     /// If the folder or the file cannot be written.
-    pub fn create(folder: &Path, now: SystemTime) -> Result<Self> {
+    pub fn create(folder: &Path, now: SystemTime, steps: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let seconds = since_epoch(now).as_secs();
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.convnn.{}", std::process::id()));
-        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("create", &path))?;
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
         let mut events = Self { path, file };
-        let mut event = wall_time(now);
-        bytes_field(&mut event, 3, b"brain.Event:2");
+        let mut event = event(now);
+        event.text(3, "brain.Event:2");
         events.append(&event)?;
+        if steps > 0 {
+            events.restart(steps, now)?;
+        }
         Ok(events)
     }
 
-    /// Appends the scalars of `step` as one event.
+    /// Appends the scalars of the moment after `step` steps as one event.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn scalars(&mut self, step: u64, now: SystemTime, scalars: &[(&str, f64)]) -> Result<()> {
-        let mut summary = Vec::new();
+        let mut summary = Message::new();
         for (tag, value) in scalars {
-            let mut entry = Vec::new();
-            bytes_field(&mut entry, 1, tag.as_bytes());
-            entry.push(2 << 3 | 5);
-            entry.extend((*value as f32).to_le_bytes());
-            bytes_field(&mut summary, 1, &entry);
+            summary.message(1, Message::new().text(1, tag).float(2, *value as f32));
         }
-        let mut event = wall_time(now);
-        event.push(2 << 3);
-        varint(&mut event, step);
-        bytes_field(&mut event, 5, &summary);
-        self.append(&event)
+        self.append(event(now).number(2, step).message(5, &summary))
     }
 
-    fn append(&mut self, event: &[u8]) -> Result<()> {
-        self.file.write_all(&frame(event)).map_err(Error::io("write", &self.path))
+    /// Appends the hyperparameters of the run `name`, and the tags of the scalars by which it is judged.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn hyperparameters(
+        &mut self,
+        now: SystemTime,
+        name: &str,
+        parameters: &[(String, Value)],
+        metrics: &[&str],
+    ) -> Result<()> {
+        hparams::start(name, parameters, metrics, since_epoch(now).as_secs_f64())
+            .into_iter()
+            .try_for_each(|entry| self.metadata(now, entry))
+    }
+
+    /// Marks the run as finished.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn finish(&mut self, now: SystemTime) -> Result<()> {
+        self.metadata(now, hparams::end(since_epoch(now).as_secs_f64()))
+    }
+
+    /// A session log with status START: points after `steps` steps will be written again.
+    fn restart(&mut self, steps: u64, now: SystemTime) -> Result<()> {
+        self.append(event(now).number(2, steps + 1).message(7, Message::new().number(1, 1)))
+    }
+
+    fn metadata(&mut self, now: SystemTime, (tag, metadata): (String, Message)) -> Result<()> {
+        let mut summary = Message::new();
+        summary.message(1, Message::new().text(1, &tag).message(9, &metadata));
+        self.append(event(now).message(5, &summary))
+    }
+
+    fn append(&mut self, event: &Message) -> Result<()> {
+        self.file.write_all(&frame(event.bytes())).map_err(Error::io("write", &self.path))
     }
 }
 
@@ -70,28 +109,15 @@ fn frame(data: &[u8]) -> Vec<u8> {
     record
 }
 
-fn wall_time(now: SystemTime) -> Vec<u8> {
-    let mut event = vec![1 << 3 | 1];
-    event.extend(since_epoch(now).as_secs_f64().to_le_bytes());
+/// An event with its time.
+fn event(now: SystemTime) -> Message {
+    let mut event = Message::new();
+    event.double(1, since_epoch(now).as_secs_f64());
     event
 }
 
 fn since_epoch(now: SystemTime) -> Duration {
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-fn bytes_field(message: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    message.push(field << 3 | 2);
-    varint(message, bytes.len() as u64);
-    message.extend(bytes);
-}
-
-fn varint(message: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        message.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    message.push(value as u8);
 }
 
 /// CRC-32C (Castagnoli), reflected. Bit by bit is fast enough for the few hundred bytes of an event.
@@ -123,7 +149,7 @@ mod tests {
     fn bytes_are_those_that_tensorflow_writes() {
         let folder = tempfile::tempdir().unwrap();
         let now = UNIX_EPOCH + Duration::from_millis(1_500);
-        let mut events = EventFile::create(folder.path(), now).unwrap();
+        let mut events = EventFile::create(folder.path(), now, 0).unwrap();
         events.scalars(300, now, &[("a", 1.0)]).unwrap();
         let bytes = std::fs::read(&events.path).unwrap();
         let time = 1.5f64.to_le_bytes();
@@ -131,5 +157,16 @@ mod tests {
         let scalar = [&[0x09], &time[..], b"\x10\xac\x02\x2a\x0a\x0a\x08\x0a\x01a\x15", &1f32.to_le_bytes()].concat();
         assert_eq!(bytes, [frame(&version), frame(&scalar)].concat());
         assert_eq!(u64::from_le_bytes(bytes[..8].try_into().unwrap()), version.len() as u64);
+    }
+
+    #[test]
+    fn a_resumed_run_says_where_it_continues() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = UNIX_EPOCH + Duration::from_millis(1_500);
+        let events = EventFile::create(folder.path(), now, 299).unwrap();
+        let bytes = std::fs::read(&events.path).unwrap();
+        let time = 1.5f64.to_le_bytes();
+        let start = [&[0x09], &time[..], b"\x10\xac\x02\x3a\x02\x08\x01"].concat();
+        assert!(bytes.ends_with(&frame(&start)), "{bytes:x?}");
     }
 }

@@ -25,6 +25,7 @@ mod reference;
 mod reproducibility;
 #[cfg(target_os = "linux")]
 mod resuming;
+mod seen;
 #[cfg(target_os = "linux")]
 mod stopping;
 mod threads;

@@ -84,7 +84,7 @@ fn files_of_a_run() {
     for key in ["params", "gflops", "seconds_per_epoch", "preset", "dataset", "seed", "epochs"] {
         assert!(!result[key].is_null(), "{key}");
     }
-    let shown = format!("{:.2} %", result["final"]["top1"].as_f64().unwrap());
+    let shown = format!("last epoch         3    {:.2} ", result["final"]["top1"].as_f64().unwrap());
     assert!(finished.stdout.contains(&shown), "{}", finished.stdout);
     let mut names: Vec<_> =
         std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -93,6 +93,7 @@ fn files_of_a_run() {
         "DONE",
         "checkpoints",
         "config.toml",
+        "curves.svg",
         "environment.json",
         "metrics.jsonl",
         "result.json",
