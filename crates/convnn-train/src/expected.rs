@@ -46,13 +46,14 @@ impl Expected {
     }
 }
 
-/// Values that the optimizer keeps for each weight; see [`Memory::fixed`].
+/// Values that are kept for each weight: the averages of the optimizer, and that of the weights. See [`Memory::fixed`].
 pub fn slots(config: &RunConfig) -> u64 {
-    match config.optimizer {
+    let optimizer = match config.optimizer {
         OptimizerKind::Sgd if config.momentum == 0.0 => 0,
         OptimizerKind::Sgd => 1,
         _ => 2,
-    }
+    };
+    optimizer + u64::from(config.ema_decay.is_some())
 }
 
 /// What training takes with batches of `batch_size` images, as a clause.

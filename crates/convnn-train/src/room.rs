@@ -1,6 +1,7 @@
 //! The memory that this process may use, compared with what a run needs.
 
-use crate::config::{OptimizerKind, RunConfig};
+use crate::config::RunConfig;
+use crate::expected::slots;
 use crate::text::bytes;
 use crate::{Error, Result};
 
@@ -49,16 +50,6 @@ fn compare(config: &RunConfig, batch_size: usize, room: Room) -> Result<()> {
     };
     let (needed, left) = (bytes(needed), bytes(room.left));
     Err(Error::Memory { needed, batch_size, left, from: room.from, advice })
-}
-
-/// Values that are kept for each weight: the averages of the optimizer, and that of the weights.
-fn slots(config: &RunConfig) -> u64 {
-    let optimizer = match config.optimizer {
-        OptimizerKind::Sgd if config.momentum == 0.0 => 0,
-        OptimizerKind::Sgd => 1,
-        _ => 2,
-    };
-    optimizer + u64::from(config.ema_decay.is_some())
 }
 
 /// Addresses that glibc reserves for the heap of a thread, in bytes.
