@@ -66,11 +66,22 @@ pub struct TrainingImages {
 impl TrainingImages {
     /// Identifies the images of `data`.
     pub fn of(data: &Dataset) -> Self {
-        let labels = data.train.labels(Labels::Fine).unwrap_or_default();
-        // The lower bytes: there were no others in the first version, and their digest remains comparable.
-        let labels: Vec<u8> = labels.iter().map(|&label| label as u8).collect();
-        let all = Sha256::digest(data.train.sha256() + &data.test.sha256());
-        Self { origin: data.origin.clone(), labels_sha256: hex(&Sha256::digest(labels)), sha256: Some(hex(&all)) }
+        let mut all = Sha256::new();
+        for split in [&data.train, &data.test] {
+            let labels = split.labels(Labels::Fine).unwrap_or_default();
+            all.update((split.len() as u64).to_le_bytes());
+            all.update(split.images());
+            all.update(low_bytes(labels));
+            // Only data sets of more than 256 classes have others.
+            if labels.iter().any(|&label| label > 255) {
+                all.update(labels.iter().map(|&label| (label >> 8) as u8).collect::<Vec<_>>());
+            }
+        }
+        Self {
+            origin: data.origin.clone(),
+            labels_sha256: hex(&Sha256::digest(low_bytes(data.train.labels(Labels::Fine).unwrap_or_default()))),
+            sha256: Some(hex(&all.finalize())),
+        }
     }
 
     /// Whether both are the same images in the same order, as far as both tell.
@@ -78,6 +89,10 @@ impl TrainingImages {
         let same = self.sha256.as_ref().zip(other.sha256.as_ref()).is_none_or(|(one, other)| one == other);
         same && self.labels_sha256 == other.labels_sha256
     }
+}
+
+fn low_bytes(labels: &[u16]) -> Vec<u8> {
+    labels.iter().map(|&label| label as u8).collect()
 }
 
 /// Which formats of checkpoints are read.
