@@ -136,11 +136,11 @@ pub fn run(args: Args) -> Result<()> {
     tracing::info!("{}", Expected::of(&config, images as u64)?.line());
     let command = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let run = Run { config: &config, data: &data, folder: &folder, allowed, stop: &stop, progress: &progress, command };
-    forget_error(path);
     let trained = run.train(&session);
     progress.finish();
-    if let Err(error) = &trained {
-        note_error(path, error);
+    match &trained {
+        Ok(_) => forget_error(path),
+        Err(error) => note_error(path, error),
     }
     output::print(&summary(&trained?, path))
 }
@@ -187,9 +187,9 @@ impl Args {
     }
 }
 
-/// Leaves the message of an error in the run folder, for `convnn runs`.
+/// Leaves the message of an error in the run folder, for `convnn runs`. What is refused changes nothing.
 fn note_error(path: &Path, error: &Error) {
-    if !matches!(error, Error::Stopped { .. }) {
+    if !matches!(error, Error::Stopped { .. }) && error.exit_code() != exit::Exit::Input.code() {
         // The error itself is what matters; it may be that nothing can be written, or that the folder is gone again.
         let _ = std::fs::write(path.join(runs::ERROR), format!("{error}\n"));
     }

@@ -84,7 +84,7 @@ fn a_broken_picture_or_an_impossible_part_ends_before_anything_is_written() {
     };
     refused(&["--holdout", "30"], "30 images cannot be held out for validation; expected at most 29");
     refused(&["--set", "test_share=1"], "test_share");
-    refused(&["--set", "mixup=-1"], "mixup is -1");
+    refused(&["--set", "mixup=-1"], "`mixup` is -1");
     refused(&["--set", "augmentation=[{crop={padding=0}}]"], "crop.padding is 0; expected 1 to 1024 pixels");
     refused(&["--set", "augmentation=[\"turn\"]"], "turn");
     fs::write(data.path().join("train/b/00.png"), "no picture").unwrap();

@@ -145,7 +145,7 @@ fn the_average_of_the_weights_is_evaluated_and_exported() {
         succeed(tiny(&averaged, 2).args(["--set", "ema_decay=0.9"]));
         // Training is the same, and so is what it saves; the evaluation is not.
         let (of_plain, of_averaged) = (result(&plain), result(&averaged));
-        assert_eq!(of_plain["weights_sha256"], of_averaged["weights_sha256"]);
+        assert_eq!(of_plain["checkpoint_sha256"], of_averaged["checkpoint_sha256"]);
         assert_ne!(of_plain["final"]["loss"], of_averaged["final"]["loss"]);
         let expected = of_averaged["final"]["loss"].as_f64().unwrap();
         for path in [averaged.clone(), averaged.join("weights"), averaged.join("checkpoints/epoch-0002")] {
