@@ -191,7 +191,7 @@ impl ModelConfig {
     pub fn layers(&self) -> Result<Vec<LayerSummary>> {
         let (mut rows, shapes) = (self.rows()?, self.shapes()?);
         for (name, values) in trainable(&shapes) {
-            // The longest prefix: `features.1` is no part of `features.10`.
+            // The longest prefix wins; the dot keeps `features.1` from matching `features.10`.
             let holds = |row: &&mut LayerSummary| {
                 name.strip_prefix(row.name.as_str()).is_some_and(|rest| rest.starts_with('.'))
             };

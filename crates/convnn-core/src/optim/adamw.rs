@@ -61,7 +61,7 @@ impl Default for AdamWConfig {
 }
 
 impl Rule for AdamWConfig {
-    type Update = Factors<f64>;
+    type Update = Factors;
 
     fn memory(&self) -> &'static [&'static str] {
         &[".first_moment", ".second_moment"]
@@ -76,7 +76,7 @@ impl Rule for AdamWConfig {
         self.learning_rate = learning_rate;
     }
 
-    fn update(&self, step: Step) -> Factors<f64> {
+    fn update(&self, step: Step) -> Factors {
         let power = |beta: f64| beta.powf(step.number as f64);
         let (decoupled, added) = match self.decoupled {
             true => (step.weight_decay, 0.0),
@@ -99,44 +99,27 @@ impl Rule for AdamWConfig {
 
 /// The factors of the formulas.
 #[derive(Clone, Copy)]
-pub struct Factors<T> {
-    gradient: T,
-    limit: T,
+pub struct Factors {
+    gradient: f64,
+    limit: f64,
     /// Weight decay that is added to the gradient.
-    added: T,
-    parameter: T,
-    towards_first: T,
-    second: T,
-    towards_second: T,
+    added: f64,
+    parameter: f64,
+    towards_first: f64,
+    second: f64,
+    towards_second: f64,
     /// √(1 − β₂ᵗ).
-    root: T,
-    eps: T,
+    root: f64,
+    eps: f64,
     /// lr / (1 − β₁ᵗ).
-    size: T,
+    size: f64,
 }
 
-impl Factors<f64> {
-    fn narrow<T: Float>(&self) -> Factors<T> {
-        Factors {
-            gradient: T::narrow(self.gradient),
-            limit: T::narrow(self.limit),
-            added: T::narrow(self.added),
-            parameter: T::narrow(self.parameter),
-            towards_first: T::narrow(self.towards_first),
-            second: T::narrow(self.second),
-            towards_second: T::narrow(self.towards_second),
-            root: T::narrow(self.root),
-            eps: T::narrow(self.eps),
-            size: T::narrow(self.size),
-        }
-    }
-}
-
-impl Update for Factors<f64> {
+impl Update for Factors {
     const NAME: &'static str = "adamw";
 
     fn part<T: Float>(&self, variable: &mut [T], [first, second]: [&mut [T]; 2], gradient: &[T]) {
-        update(variable, first, second, gradient, &self.narrow());
+        update(variable, first, second, gradient, self);
     }
 
     fn whole(&self, p: Tensor, [m, v]: [Tensor; 2], g: Tensor) -> Result<[Tensor; 3]> {
@@ -150,12 +133,15 @@ impl Update for Factors<f64> {
 }
 
 kernel! {
-    fn update<const FMA: bool, T>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
+    fn update<const FMA: bool, T>(p: &mut [T], m: &mut [T], v: &mut [T], g: &[T], f: &Factors) {
+        let [gradient, limit, added, parameter] = [f.gradient, f.limit, f.added, f.parameter].map(T::narrow);
+        let [towards_first, second, towards_second] = [f.towards_first, f.second, f.towards_second].map(T::narrow);
+        let [root, eps, size] = [f.root, f.eps, f.size].map(T::narrow);
         for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
-            let g = limited(g * f.gradient, f.limit) + f.added * *p;
-            *m += (g - *m) * f.towards_first;
-            *v = *v * f.second + g * g * f.towards_second;
-            *p = *p * f.parameter - *m / (v.sqrt() / f.root + f.eps) * f.size;
+            let g = limited(g * gradient, limit) + added * *p;
+            *m += (g - *m) * towards_first;
+            *v = *v * second + g * g * towards_second;
+            *p = *p * parameter - *m / (v.sqrt() / root + eps) * size;
         }
     }
 }

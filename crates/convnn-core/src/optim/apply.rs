@@ -53,7 +53,7 @@ pub(super) fn apply<U: Update>(update: &U, variable: &Var, memory: &[Var], gradi
     Ok(())
 }
 
-/// [`edit`], or a call with nothing if there is no tensor.
+/// Runs `f` on the values of `tensor`, or on an empty slice for `None`.
 fn edit_if_any<T: Float, R>(
     tensor: Option<&Var>,
     f: impl FnOnce(&mut [T]) -> candle_core::Result<R>,

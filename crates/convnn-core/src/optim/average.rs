@@ -26,9 +26,6 @@ impl WeightAverage {
     }
 
     /// Moves the averages towards the variables.
-    ///
-    /// # Errors
-    /// If there is no memory for them.
     pub fn update(&mut self) -> Result<()> {
         if self.averages.is_empty() {
             let copies = self.vars.iter().map(|(name, var)| copy(name, var, var));

@@ -56,7 +56,7 @@ pub enum Momentum {
 }
 
 impl Rule for SgdConfig {
-    type Update = Factors<f64>;
+    type Update = Factors;
 
     fn memory(&self) -> &'static [&'static str] {
         if self.momentum == Momentum::None { &[] } else { &[".velocity"] }
@@ -71,7 +71,7 @@ impl Rule for SgdConfig {
         self.learning_rate = learning_rate;
     }
 
-    fn update(&self, step: Step) -> Factors<f64> {
+    fn update(&self, step: Step) -> Factors {
         let (momentum, of_gradient, of_velocity) = match self.momentum {
             Momentum::None => (0.0, 1.0, 0.0),
             Momentum::HeavyBall(momentum) => (momentum, 0.0, 1.0),
@@ -91,38 +91,24 @@ impl Rule for SgdConfig {
 
 /// The factors of the formulas; the step is of_gradient · g + of_velocity · v.
 #[derive(Clone, Copy)]
-pub struct Factors<T> {
-    lr: T,
-    gradient: T,
-    limit: T,
-    decay: T,
-    momentum: T,
-    of_gradient: T,
-    of_velocity: T,
+pub struct Factors {
+    lr: f64,
+    gradient: f64,
+    limit: f64,
+    decay: f64,
+    momentum: f64,
+    of_gradient: f64,
+    of_velocity: f64,
 }
 
-impl Factors<f64> {
-    fn narrow<T: Float>(&self) -> Factors<T> {
-        Factors {
-            lr: T::narrow(self.lr),
-            gradient: T::narrow(self.gradient),
-            limit: T::narrow(self.limit),
-            decay: T::narrow(self.decay),
-            momentum: T::narrow(self.momentum),
-            of_gradient: T::narrow(self.of_gradient),
-            of_velocity: T::narrow(self.of_velocity),
-        }
-    }
-}
-
-impl Update for Factors<f64> {
+impl Update for Factors {
     const NAME: &'static str = "sgd";
 
     fn part<T: Float>(&self, variable: &mut [T], [velocity, _]: [&mut [T]; 2], gradient: &[T]) {
         if velocity.is_empty() {
-            update(variable, gradient, &self.narrow());
+            update(variable, gradient, self);
         } else {
-            update_with_velocity(variable, velocity, gradient, &self.narrow());
+            update_with_velocity(variable, velocity, gradient, self);
         }
     }
 
@@ -135,19 +121,22 @@ impl Update for Factors<f64> {
 }
 
 kernel! {
-    fn update<const FMA: bool, T>(p: &mut [T], g: &[T], f: &Factors<T>) {
+    fn update<const FMA: bool, T>(p: &mut [T], g: &[T], f: &Factors) {
+        let [lr, gradient, limit, decay] = [f.lr, f.gradient, f.limit, f.decay].map(T::narrow);
         for (p, &g) in p.iter_mut().zip(g) {
-            *p -= f.lr * (limited(g * f.gradient, f.limit) + f.decay * *p);
+            *p -= lr * (limited(g * gradient, limit) + decay * *p);
         }
     }
 }
 
 kernel! {
-    fn update_with_velocity<const FMA: bool, T>(p: &mut [T], v: &mut [T], g: &[T], f: &Factors<T>) {
+    fn update_with_velocity<const FMA: bool, T>(p: &mut [T], v: &mut [T], g: &[T], f: &Factors) {
+        let [lr, gradient, limit, decay] = [f.lr, f.gradient, f.limit, f.decay].map(T::narrow);
+        let [momentum, of_gradient, of_velocity] = [f.momentum, f.of_gradient, f.of_velocity].map(T::narrow);
         for ((p, v), &g) in p.iter_mut().zip(v).zip(g) {
-            let g = limited(g * f.gradient, f.limit) + f.decay * *p;
-            *v = f.momentum * *v + g;
-            *p -= f.lr * (f.of_gradient * g + f.of_velocity * *v);
+            let g = limited(g * gradient, limit) + decay * *p;
+            *v = momentum * *v + g;
+            *p -= lr * (of_gradient * g + of_velocity * *v);
         }
     }
 }

@@ -70,8 +70,8 @@ pub trait Layer2d: Any + Debug + Send + Sync {
         grid
     }
 
-    /// A ConvNN layer over the same tensors that computes the same function, or `None` if there is no
-    /// equivalent.
+    /// Converts to a ConvNN layer that shares these tensors and computes the same function. Returns `None` for layers
+    /// without an exact ConvNN form.
     fn to_conv_nn(&self) -> Result<Option<Arc<dyn Layer2d>>> {
         Ok(None)
     }

@@ -75,8 +75,8 @@ pub trait TokenMixer: Any + Debug + Send + Sync {
         Ok(None)
     }
 
-    /// A ConvNN layer over the same tensors that computes the same function, without dropout, of sequences of `tokens`
-    /// tokens, or `None` if there is no equivalent.
+    /// Converts to a ConvNN layer that shares these tensors and computes the same function of sequences of `tokens` tokens,
+    /// dropout aside. Returns `None` for mixers without an exact ConvNN form.
     fn to_conv_nn(&self, tokens: usize) -> Result<Option<Arc<dyn TokenMixer>>> {
         let _ = tokens;
         Ok(None)

@@ -122,7 +122,7 @@ pub struct RunConfig {
     pub plateau_factor: f64,
     /// Training ends after this number of epochs in a row without a better validation accuracy, or never for `none`.
     #[serde(with = "none_or", default)]
-    #[schemars(with = "usize", range(min = 0, max = MOST_EPOCHS), extend("x-none" = true))]
+    #[schemars(with = "usize", range(min = 1, max = MOST_EPOCHS), extend("x-none" = true))]
     pub early_stopping: Option<usize>,
     /// Number of training images held out for validation.
     #[serde(default)]

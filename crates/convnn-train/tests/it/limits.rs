@@ -64,6 +64,10 @@ fn numbers_have_upper_limits() {
             );
         }
     }
+    for key in ["epochs", "batch_size", "step_epochs", "accumulate", "early_stopping"] {
+        let parts = [&format!("`{key}` is 0"), "a whole number from 1 to"];
+        refused(&mut train("vgg11_compact", &format!("{key}=0")), &parts);
+    }
     refused(
         &mut train("vgg11_compact", "layer.candidates.spatial.n=100000"),
         &["`layer.candidates.spatial.n`", "65536"],

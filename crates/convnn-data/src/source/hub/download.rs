@@ -72,7 +72,7 @@ fn load(config: &HubConfig, repository: &Repository, pinned: &Pinned, path: &Pat
     Ok(bytes)
 }
 
-/// The cached file; `None` if there is none.
+/// The verified contents of the cached file, or `None` if it is not cached.
 fn cached(path: &Path, pinned: &Pinned) -> Result<Option<Vec<u8>>> {
     if !path.try_exists().map_err(Error::io(path))? {
         return Ok(None);
