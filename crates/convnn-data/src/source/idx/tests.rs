@@ -155,14 +155,16 @@ fn damaged_files_are_refused() {
     assert!(fixture.message().contains("holds neither the files of MNIST (train-images-idx3-ubyte.gz, …)"));
 }
 
-/// A megabyte that unpacks to a quarter of a gigabyte is not even read, and what is read is cut off right after the expected size.
+/// A few megabytes that unpack to a quarter of a gigabyte are not even read, and what is read is cut off right after the
+/// expected size.
 #[test]
 fn a_bomb_is_not_unpacked() {
     let mut fixture = Fixture::new();
     let mut bomb = pack(&idx(&[2], &[1, 2]));
     let member = pack(&vec![0; 1 << 20]);
     (0..256).for_each(|_| bomb.extend(&member));
-    assert!(bomb.len() < 2 << 20);
+    // How small depends on the compressor that flate2 is built with.
+    assert!(bomb.len() < 16 << 20);
     fixture.sums[1][1] = checksum::md5(&bomb);
     fs::write(fixture.path(1, 1), &bomb).unwrap();
     let expected = "-ubyte.gz: ";
