@@ -125,7 +125,7 @@ impl Trainer {
             if signal != 0 && !sent {
                 let mut kill = Command::new("kill");
                 kill.arg(format!("-{signal}")).arg(child.id().to_string()).stderr(Stdio::null());
-                // If the process has just ended, there is nobody to tell.
+                // The process may have just ended.
                 kill.status().context("cannot start `kill`")?;
                 sent = true;
             }

@@ -14,7 +14,7 @@ pub struct Panel {
     pub title: String,
     /// What is measured, with its unit.
     pub y_label: String,
-    /// The lines, each in a colour of its own.
+    /// The lines, each in its own color.
     pub lines: Vec<Line>,
     /// What the dashed curves are, if there are any.
     pub dashed_label: Option<String>,

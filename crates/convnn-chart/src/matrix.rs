@@ -50,7 +50,7 @@ pub fn matrix(matrix: &Matrix<'_>, medium: Medium) -> Result<String> {
                 let share = count as f64 / total as f64;
                 let gap = i32::from(written);
                 let place = [(x, y), (x + cell - gap, y + cell - gap)];
-                // What is right and what is wrong have colours of their own; a faint one shows the grid.
+                // Right and wrong have different colors; a faint line shows the grid.
                 let colour = if row == column { COLOURS[0] } else { COLOURS[1] };
                 root.draw(&Rectangle::new(place, colour.mix(0.04 + 0.8 * share).filled()))?;
                 if written && count > 0 {

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 pub enum Medium {
     /// Part of a page: no background, and the page's text colour.
     Page,
-    /// A file of its own: black on white, or white on black where the viewer prefers dark pages.
+    /// A standalone file: black on white, or white on black where the viewer prefers dark pages.
     File,
 }
 

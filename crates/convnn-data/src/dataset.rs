@@ -48,7 +48,7 @@ impl Dataset {
     /// The images that remain keep their order. The choice depends on `generator` and the labels alone.
     ///
     /// # Errors
-    /// If no training image would remain, or the data has validation images of its own.
+    /// If no training image would remain, or the data already has validation images.
     pub fn hold_out(mut self, images: usize, generator: &mut ChaCha8Rng) -> Result<Self> {
         if images == 0 {
             return Ok(self);
@@ -139,6 +139,6 @@ mod tests {
         assert_eq!(message, "512 images cannot be held out for validation; expected at most 511");
         let held = data.hold_out(12, &mut generator()).unwrap();
         let message = held.hold_out(5, &mut generator()).unwrap_err().to_string();
-        assert_eq!(message, "the data has 12 validation images of its own; leave `holdout` at 0");
+        assert_eq!(message, "the data has 12 validation images already; leave `holdout` at 0");
     }
 }

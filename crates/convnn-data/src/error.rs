@@ -206,7 +206,7 @@ pub enum Error {
     },
 
     /// Images were to be held out, but there already are validation images.
-    #[error("the data has {images} validation images of its own; leave `holdout` at 0")]
+    #[error("the data has {images} validation images already; leave `holdout` at 0")]
     ValidationExists {
         /// Number of validation images.
         images: usize,

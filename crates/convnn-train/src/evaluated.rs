@@ -40,10 +40,7 @@ impl<'a> Evaluated<'a> {
         Self { trained, config, average, copy: None, warned: false }
     }
 
-    /// Takes a step of the training into account.
-    ///
-    /// # Errors
-    /// If there is no memory for the average.
+    /// Updates the average of the weights after a training step.
     pub fn step(&mut self) -> Result<()> {
         self.copy = None;
         Ok(self.average.as_mut().map_or(Ok(()), WeightAverage::update)?)

@@ -133,7 +133,7 @@ impl Progress {
         ));
     }
 
-    /// Shows a line that is no progress.
+    /// Prints a line above the progress bar.
     pub fn say(&self, text: &str) {
         self.line(text);
     }

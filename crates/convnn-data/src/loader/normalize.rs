@@ -25,7 +25,7 @@ impl Normalization {
     /// The constants for this data set: those of the paper for CIFAR, the usual ones for MNIST and Fashion-MNIST, and
     /// ImageNet's for folders of pictures.
     ///
-    /// Folders have constants too, and not statistics of their own, so that weights mean the same wherever they are used:
+    /// Folders have constants too, not their own statistics, so that weights mean the same wherever they are used:
     /// evaluated on other pictures, they see what they saw in training.
     pub fn of(name: DatasetName) -> Self {
         match name {

@@ -37,7 +37,7 @@ impl Layer2dConfig for ConvNn2dAttentionConfig {
         let projections = values(map.tokens + 2 * map.padded, width);
         // Two indices, scores without and with that of the token itself, and their softmax.
         let choice = values(map.tokens, 5 * self.neighbors);
-        // The bias is added in a step of its own.
+        // The bias is added in a separate step.
         let after = values(map.tokens, 2 * width) + values(map.tokens, 2 * map.out_channels);
         let before = map.shuffles(self.shuffle) + map.padding(self.padding) + with_positions + cropped;
         before + projections + choice + after

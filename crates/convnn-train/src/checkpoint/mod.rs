@@ -239,7 +239,7 @@ fn name(epoch: usize, batch: usize) -> String {
     }
 }
 
-/// The (epoch, batch) of a folder, also of one that is being replaced: the inverse of [`name`].
+/// The (epoch, batch) of a folder, including one being replaced; the inverse of [`name`].
 fn position(path: &Path) -> Option<(usize, usize)> {
     let (epoch, batch) = {
         let name = file_name(path);

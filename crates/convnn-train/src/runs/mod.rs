@@ -147,7 +147,7 @@ impl RunView {
     }
 }
 
-/// The curves of runs as a picture of its own.
+/// The curves of runs as a standalone picture.
 ///
 /// # Errors
 /// If they cannot be drawn.

@@ -265,7 +265,7 @@ fn an_output_that_cannot_be_written_is_refused() {
     };
     check(&file, "not a folder");
     check(&file.join("below"), "file");
-    // A folder that nobody may write to, whoever runs the tests.
+    // A folder that not even root can write to.
     check(Path::new("/proc/convnn-run"), "/proc/convnn-run");
 }
 

@@ -92,7 +92,7 @@ fn steps_in_tensorboard_rise_after_a_kill() {
             false => shown.push(step),
         }
     }
-    // A step has an event of its own; the last of an epoch has two.
+    // Each step has its own event; the last of an epoch has two.
     assert!(shown.windows(2).all(|pair| pair[0] <= pair[1]), "{shown:?}");
     assert_eq!(shown.len(), 12 * (16 + 1), "{shown:?}");
 }

@@ -19,6 +19,13 @@ fn send(signal: &str, child: &Child) {
     succeed(Command::new("kill").args(["-s", signal, &child.id().to_string()]));
 }
 
+/// `command`, for which SIGHUP is not ignored even if the tests run under `nohup`.
+fn heeding_hang_ups(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args());
+    env
+}
+
 /// Starts `command` with its standard error in a pipe, and waits for the end of an epoch.
 fn start_epoch(command: &mut Command, run: &Path) -> Child {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -31,7 +38,7 @@ fn every_signal_saves_and_has_its_own_code() {
     let folder = tempfile::tempdir().unwrap();
     for (signal, code) in [("HUP", 129), ("INT", 130), ("USR1", 138), ("USR2", 140), ("TERM", 143), ("XCPU", 152)] {
         let run = folder.path().join(signal);
-        let child = start_epoch(&mut tiny_vit(&run, 1000), &run);
+        let child = start_epoch(&mut heeding_hang_ups(&tiny_vit(&run, 1000)), &run);
         send(signal, &child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -112,7 +119,7 @@ fn a_terminal_that_hangs_up() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
     succeed(&mut tiny_vit(&whole, 30));
-    let command = tiny_vit(&run, 30);
+    let command = heeding_hang_ups(&tiny_vit(&run, 30));
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let line: Vec<_> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = start(Command::new("script").args(["--quiet", "--command", &line.join(" "), "/dev/null"]));
