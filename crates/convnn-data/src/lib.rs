@@ -9,11 +9,12 @@ mod name;
 mod source;
 mod split;
 
+pub use convnn_image::Normalization;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use loader::{
-    Augmentation, Batch, Batches, Crop, Loader, LoaderConfig, Mix, Noise, Normalization, Order, PADDING, RandAugment,
-    RandomErasing, ResizedCrop, Resizer, Step, Streams,
+    Augmentation, Batch, Batches, Crop, Loader, LoaderConfig, Mix, Noise, Order, PADDING, RandAugment, RandomErasing,
+    ResizedCrop, Step, Streams,
 };
 pub use name::{DatasetName, Labels, UnknownDataset};
 pub use source::{Directory, HubConfig, Search, Source, parse_records, picture_classes, verify};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use convnn_image::{CHANNELS, Normalization};
 use serde::{Deserialize, Serialize};
 
 use crate::source::quote;
@@ -55,6 +56,21 @@ impl DatasetName {
             (Self::Mnist, Labels::Fine) => Some(&DIGITS),
             (Self::FashionMnist, Labels::Fine) => Some(&FASHION),
             (Self::Folder, _) | (_, Labels::Coarse) => None,
+        }
+    }
+
+    /// The constants that normalize its images: those of the paper for CIFAR, the usual ones for MNIST and Fashion-MNIST,
+    /// and ImageNet's for folders of pictures.
+    ///
+    /// Folders have constants too, not their own statistics, so that weights mean the same wherever they are used:
+    /// evaluated on other pictures, they see what they saw in training.
+    pub const fn normalization(self) -> Normalization {
+        match self {
+            Self::Cifar10 => Normalization::CIFAR10,
+            Self::Cifar100 => Normalization::CIFAR100,
+            Self::Mnist => Normalization { mean: [0.1307; CHANNELS], sd: [0.3081; CHANNELS] },
+            Self::FashionMnist => Normalization { mean: [0.2860; CHANNELS], sd: [0.3530; CHANNELS] },
+            Self::Folder => Normalization::IMAGENET,
         }
     }
 

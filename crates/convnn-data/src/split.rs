@@ -11,8 +11,8 @@ use crate::source::hex;
 
 /// Height and width in pixels of the images of CIFAR, and of MNIST with its border.
 pub const SIDE: usize = 32;
-/// Channels of an image: red, green, blue.
-pub const CHANNELS: usize = 3;
+pub use convnn_image::CHANNELS;
+
 /// Bytes of an image of [`SIDE`] pixels, (3, 32, 32) row-major.
 pub const IMAGE: usize = CHANNELS * SIDE * SIDE;
 

@@ -1,6 +1,6 @@
 //! The model card in a folder of weights.
 
-use crate::{ModelConfig, Result};
+use crate::{ModelConfig, Preprocessing, Result};
 use std::fmt::Write;
 
 /// What a model card says besides the configuration.
@@ -10,8 +10,10 @@ pub struct ModelCard {
     pub title: String,
     /// Rows of the table of results: what was measured, and the value.
     pub metrics: Vec<(String, String)>,
-    /// The names of the classes by label, for `classes.json`; none if they are not known.
-    pub classes: Vec<String>,
+    /// What the model's input must look like, for `config.json`; `None` if that is not known.
+    pub preprocessing: Option<Preprocessing>,
+    /// The names of the classes in the order of the logits, for `config.json`; empty if they are not known.
+    pub labels: Vec<String>,
 }
 
 impl ModelCard {
@@ -39,9 +41,9 @@ impl ModelCard {
         }
         let _ = write!(
             text,
-            "\n## Files\n\n`model.safetensors` holds f32 tensors under PyTorch's names; `config.json` is the configuration:\n\n\
+            "\n## Files\n\n`model.safetensors` holds the tensors under PyTorch's names; `config.json` holds the configuration:\n\n\
              ```json\n{configuration}\n```\n\n\
-             ## Use\n\n```rust\nlet (config, tensors) = convnn_models::weights::load(folder)?;\n```\n"
+             ## Use\n\n```rust\nlet loaded = convnn_models::Model::load(folder, DType::F32, &Device::Cpu)?;\n```\n"
         );
         Ok(text)
     }

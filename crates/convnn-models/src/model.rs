@@ -18,7 +18,7 @@
 use crate::error::ensure;
 use crate::layer::LayerConfig;
 use crate::mixer::MixerConfig;
-use crate::network::{Architecture, Network};
+use crate::network::{Architecture, Network, Observe};
 use crate::vgg::VggConfig;
 use crate::vit::VitConfig;
 use crate::{LayerSummary, Memory, Result, limits, shapes};
@@ -282,12 +282,52 @@ impl Model {
 
     /// Images (B, 3, S, S) to logits (B, classes).
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor> {
+        self.check(images)?;
+        self.network.forward_t(images, pass)
+    }
+
+    /// [`Self::forward_t`] in evaluation, calling `observe` with each layer under test before it computes.
+    ///
+    /// ```
+    /// # fn main() -> convnn_models::Result<()> {
+    /// use candle_core::{DType, Device, Tensor};
+    /// use convnn_core::{Parameters, Streams};
+    /// use convnn_models::{Model, preset};
+    ///
+    /// let config = (preset("vgg11_compact").unwrap().config)();
+    /// let parameters = Parameters::new(&Streams::new(42), DType::F32, &Device::Cpu);
+    /// let model = Model::new(&config, parameters.builder())?;
+    /// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let mut shapes = Vec::new();
+    /// model.forward_observed(&images, &mut |layer| {
+    ///     let neighbors = layer.neighbors()?.expect("every layer has a ConvNN branch");
+    ///     shapes.push(neighbors.index().dims().to_vec());
+    ///     Ok(())
+    /// })?;
+    /// assert_eq!(shapes[..2], [[1, 1024, 9], [1, 256, 9]]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Self::forward_t`] and of `observe`.
+    pub fn forward_observed(&self, images: &Tensor, observe: Observe<'_>) -> convnn_core::Result<Tensor> {
+        self.check(images)?;
+        self.network.classify(&self.network.features(images, &Pass::evaluation(), observe)?)
+    }
+
+    /// Images (B, 3, S, S) to the features (B, C) that the last linear layer sees, in evaluation.
+    pub fn features(&self, images: &Tensor) -> convnn_core::Result<Tensor> {
+        self.check(images)?;
+        self.network.features(images, &Pass::evaluation(), &mut |_| Ok(()))
+    }
+
+    fn check(&self, images: &Tensor) -> convnn_core::Result<()> {
         let side = self.image;
         if images.rank() != 4 || images.dims()[1..] != [3, side, side] {
             let (found, expected) = (images.dims().to_vec(), format!("(B, 3, {side}, {side})"));
             return Err(Error::Shape { op: "model", tensor: "images", found, expected });
         }
-        self.network.forward_t(images, pass)
+        Ok(())
     }
 
     /// The model with a ConvNN layer in place of each convolution and each multi-head or KVT attention.

@@ -1,12 +1,14 @@
 //! Trained models on disk: a folder with `model.safetensors`, `config.json` and `README.md`, as on model hubs, and the
 //! SHA-256 of each in `SHA256SUMS`.
 //!
-//! Tensors are f32 with PyTorch's names, shapes and layouts, so either side reads what the other wrote. Folders without
+//! `config.json` holds the configuration, and, if they are known, the preprocessing of pictures and the names of the
+//! classes. Tensors have PyTorch's names, shapes and layouts, so either side reads what the other wrote. Folders without
 //! `SHA256SUMS` are read too, but damage to their numbers cannot be detected.
 
 use crate::digests::{Digests, SUMS_FILE};
+use crate::error::ensure;
 use crate::files::{create_folders, read_regular, write_durably};
-use crate::{Error, ModelCard, ModelConfig, Result};
+use crate::{Error, ModelCard, ModelConfig, Preprocessing, Result};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, testing};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,31 +23,55 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of the model card.
 pub const CARD_FILE: &str = "README.md";
-/// The file of the class names, a JSON array of strings in the order of the labels; only if they are known.
-pub const CLASSES_FILE: &str = "classes.json";
+/// Where earlier versions kept the names of the classes.
+const CLASSES_FILE: &str = "classes.json";
 
-/// Writes `parameters`, their configuration and a model card into `folder`, creating it if necessary; returns the digests
-/// of the files.
-///
-/// Fails without writing anything if the parameters are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or
-/// not finite. Each file is replaced as a whole: see [`write_durably`].
+/// What a weights folder holds.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The model.
+    pub config: ModelConfig,
+    /// What its input must look like, if known.
+    pub preprocessing: Option<Preprocessing>,
+    /// The names of the classes in the order of the logits, if known.
+    pub labels: Option<Vec<String>>,
+    /// The parameters and running statistics as f32.
+    pub tensors: Tensors,
+}
+
+/// Writes `parameters` as f32, their configuration and a model card into `folder`; see [`save_as`].
 pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: &ModelCard) -> Result<Digests> {
     let tensors = parameters.all().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
-    let mut tensors = accept("the parameters given", config, tensors)?;
+    save_as(folder, config, tensors, card, DType::F32)
+}
+
+/// Writes tensors of type `dtype`, their configuration and a model card into `folder`, creating it if necessary; returns
+/// the digests of the files.
+///
+/// Fails without writing anything if the tensors are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or not
+/// finite, in `dtype` too. Each file is replaced as a whole: see [`write_durably`].
+pub fn save_as(
+    folder: &Path,
+    config: &ModelConfig,
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+    card: &ModelCard,
+    dtype: DType,
+) -> Result<Digests> {
+    let origin = "the parameters given";
+    let mut tensors = accept(origin, config, tensors)?;
     tensors.extend(config.buffers()?.into_iter().map(|(name, buffer)| (name.to_owned(), buffer)));
-    create_folders(folder).map_err(io(folder))?;
-    let config_text = serde_json::to_string_pretty(config).map_err(Error::Words)? + "\n";
+    for (name, tensor) in &mut tensors {
+        *tensor = tensor.to_dtype(dtype)?;
+        check_finite(origin, name, tensor)?;
+    }
+    let config_text = describe(config, card)?;
     let card_text = card.text(config)?;
-    let classes_text = serde_json::to_string_pretty(&card.classes).map_err(Error::Words)? + "\n";
+    create_folders(folder).map_err(io(folder))?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let path = folder.join(MODEL_FILE);
     let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other).map_err(io(&path))?;
-    let mut files =
-        vec![(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
-    if !card.classes.is_empty() {
-        files.push((CLASSES_FILE, classes_text.as_bytes()));
-    }
-    let digests = Digests::of(files.iter().copied());
+    let files = [(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
+    let digests = Digests::of(files);
     for (name, bytes) in files.into_iter().chain([(SUMS_FILE, digests.text().as_bytes())]) {
         let path = folder.join(name);
         write_durably(&path, bytes).map_err(io(&path))?;
@@ -53,23 +79,36 @@ pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: 
     Ok(digests)
 }
 
-/// The names of the classes in `folder`, by label, if they are known.
-///
-/// Fails if [`CLASSES_FILE`] is not a list of names.
-pub fn classes(folder: &Path) -> Result<Option<Vec<String>>> {
-    let path = folder.join(CLASSES_FILE);
-    if !path.exists() {
-        return Ok(None);
+/// The text of `config.json`.
+fn describe(config: &ModelConfig, card: &ModelCard) -> Result<String> {
+    let mut value = serde_json::to_value(config).map_err(Error::Words)?;
+    if let Some(keys) = value.as_object_mut() {
+        if let Some(preprocessing) = &card.preprocessing {
+            preprocessing.check(config.image_size())?;
+            keys.insert(PREPROCESSING.to_owned(), serde_json::to_value(preprocessing).map_err(Error::Words)?);
+        }
+        if !card.labels.is_empty() {
+            check_labels(&card.labels, config)?;
+            keys.insert(LABELS.to_owned(), card.labels.clone().into());
+        }
     }
-    let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    serde_json::from_str(&text).map(Some).map_err(|e| Error::Damaged { path, reason: e.to_string() })
+    Ok(serde_json::to_string_pretty(&value).map_err(Error::Words)? + "\n")
 }
 
-/// Reads the configuration and the tensors of `folder`.
+/// The keys of `config.json` beside those of the model.
+const PREPROCESSING: &str = "preprocessing";
+const LABELS: &str = "labels";
+
+fn check_labels(labels: &[String], config: &ModelConfig) -> Result<()> {
+    let expected = format!("{}, one for each class of the model", config.classes());
+    ensure(labels.len() == config.classes(), LABELS, labels.len(), &expected)
+}
+
+/// Reads a weights folder.
 ///
 /// Fails if a file has changed since [`save`], if the configuration is not valid, or if the tensors do not fit it or are
 /// not finite; see [`accept`].
-pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
+pub fn load(folder: &Path) -> Result<Stored> {
     let digests = Digests::read(folder)?;
     let read = |name: &str, most: u64| {
         let path = folder.join(name);
@@ -77,16 +116,35 @@ pub fn load(folder: &Path) -> Result<(ModelConfig, Tensors)> {
         digests.as_ref().map_or(Ok(()), |digests| digests.check(folder, name, &bytes))?;
         Ok::<_, Error>(bytes)
     };
-    decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)
+    let mut stored = decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)?;
+    let classes = folder.join(CLASSES_FILE);
+    if stored.labels.is_none() && classes.exists() {
+        let labels = serde_json::from_slice(&read(CLASSES_FILE, CONFIG_BYTES)?);
+        stored.labels = labels.map_err(|e| Error::Damaged { path: classes, reason: e.to_string() })?;
+    }
+    Ok(stored)
 }
 
-/// The configuration and the tensors of `folder`, whose files hold `config` and `model`; fails as [`load`] does.
-pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<(ModelConfig, Tensors)> {
-    let damaged = |e: serde_json::Error| Error::Damaged { path: folder.join(CONFIG_FILE), reason: e.to_string() };
-    let config: ModelConfig = serde_json::from_slice(config).map_err(damaged)?;
+/// What a weights folder holds whose files `config.json` and `model.safetensors` have these contents; fails as [`load`]
+/// does, with names of files in `folder`.
+pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<Stored> {
+    let path = folder.join(CONFIG_FILE);
+    let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+    let word = |e: serde_json::Error| damaged(e.to_string());
+    let mut keys: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(config).map_err(word)?;
+    let preprocessing: Option<Preprocessing> =
+        keys.remove(PREPROCESSING).map(serde_json::from_value).transpose().map_err(word)?;
+    let labels: Option<Vec<String>> = keys.remove(LABELS).map(serde_json::from_value).transpose().map_err(word)?;
+    let config: ModelConfig = serde_json::from_value(keys.into()).map_err(word)?;
+    let checked = match &preprocessing {
+        Some(preprocessing) => preprocessing.check(config.image_size()),
+        None => Ok(()),
+    };
+    let checked = checked.and_then(|()| labels.as_ref().map_or(Ok(()), |labels| check_labels(labels, &config)));
+    checked.map_err(|e| damaged(e.to_string()))?;
     let path = folder.join(MODEL_FILE);
     let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
-    Ok((config, tensors))
+    Ok(Stored { config, preprocessing, labels, tensors })
 }
 
 /// The most bytes of a configuration; that of VGG-16 has about a thousand.

@@ -18,6 +18,7 @@ use crate::schedule::{LearningRate, epochs_since_best, plateau_drops};
 use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
+use crate::weights::preprocessing;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use convnn_core::{Pass, backward, instruction_set};
@@ -404,7 +405,8 @@ impl<'a> Training<'a> {
                 row("test top-5", format!("{:.2} %", score.top5)),
                 row("test loss", format!("{:.4}", score.loss)),
             ],
-            classes: self.run.data.classes.to_vec(),
+            preprocessing: Some(preprocessing(config)),
+            labels: self.run.data.classes.to_vec(),
         };
         let parameters = &self.evaluated.session().parameters;
         let digests = self.run.folder.replace_folder("weights", |folder| {

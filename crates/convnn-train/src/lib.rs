@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod objective;
 pub mod optimizer;
 pub mod parity;
+pub mod prediction;
 pub mod progress;
 pub mod results;
 pub mod room;

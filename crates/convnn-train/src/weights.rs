@@ -1,16 +1,23 @@
 //! Trained weights: of a run, a checkpoint, or a weights folder.
 
 use crate::checkpoint::{Checkpoint, Formats, STATE};
+use crate::config::RunConfig;
 use crate::evaluated::evaluated;
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
-use candle_core::Tensor;
-use convnn_data::{Dataset, DatasetName, Directory};
-use convnn_models::ModelConfig;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use convnn_data::{Dataset, DatasetName, Directory, Labels};
 use convnn_models::digests::SUMS_FILE;
+use convnn_models::weights::Stored;
+use convnn_models::{Model, ModelConfig, Preprocessing};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The weights folder that is part of the program.
+const EMBEDDED_CONFIG: &[u8] = include_bytes!("../embedded/config.json");
+const EMBEDDED_MODEL: &[u8] = include_bytes!("../embedded/model.safetensors");
 
 /// The parameters and running statistics of a model, with its configuration.
 #[derive(Debug)]
@@ -25,8 +32,10 @@ pub struct Weights {
     pub dataset: Option<DatasetName>,
     /// Share of the pictures of a folder that are test pictures, if it has no test part of its own.
     pub test_share: f64,
+    /// What the model's input must look like, if known.
+    pub preprocessing: Option<Preprocessing>,
     /// The names of the classes, if known.
-    pub classes: Option<Vec<String>>,
+    pub labels: Option<Vec<String>>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -40,13 +49,11 @@ impl Weights {
             return Ok(Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?));
         }
         if path.join("config.json").exists() {
-            let (config, tensors) = convnn_models::weights::load(path)?;
+            let stored = convnn_models::weights::load(path)?;
             if !path.join(SUMS_FILE).exists() {
                 tracing::warn!("{} has no {SUMS_FILE}: damaged weights would not be noticed", path.display());
             }
-            let classes = convnn_models::weights::classes(path)?;
-            let (data, dataset, test_share) = (None, None, Directory::from(path).test_share);
-            return Ok(Self { origin: path.to_owned(), config, data, dataset, test_share, classes, tensors });
+            return Ok(Self::stored(path.to_owned(), stored));
         }
         let foreign = |found: &str| Error::Folder {
             folder: path.to_owned(),
@@ -69,7 +76,32 @@ impl Weights {
         newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no valid checkpoint"))
     }
 
-    /// The model with these weights.
+    /// The hybrid for CIFAR-10 that is part of this program.
+    ///
+    /// # Errors
+    /// None, unless the program is damaged.
+    pub fn embedded() -> Result<Self> {
+        let origin = PathBuf::from("the model inside this program");
+        let stored = convnn_models::weights::decode(&origin, EMBEDDED_CONFIG, EMBEDDED_MODEL)?;
+        Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
+    }
+
+    fn stored(origin: PathBuf, stored: Stored) -> Self {
+        let test_share = Directory::from(&*origin).test_share;
+        let Stored { config, labels, tensors, preprocessing } = stored;
+        Self { origin, config, data: None, dataset: None, test_share, preprocessing, labels, tensors }
+    }
+
+    /// The model with these weights as constants.
+    ///
+    /// # Errors
+    /// If a name or shape is not that of the model.
+    pub fn model(self) -> Result<Model> {
+        let vb = VarBuilder::from_tensors(self.tensors.into_iter().collect(), DType::F32, &Device::Cpu);
+        Ok(Model::new(&self.config, vb)?)
+    }
+
+    /// A session with these weights.
     ///
     /// # Errors
     /// If a name or shape is not that of the model.
@@ -84,7 +116,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Value`] for the first class with another name.
     pub fn check_classes(&self, data: &Dataset) -> Result<()> {
-        let known = self.classes.iter().flatten();
+        let known = self.labels.iter().flatten();
         match known.zip(data.classes.iter()).enumerate().find(|(_, (trained, found))| trained != found) {
             None => Ok(()),
             Some((label, (trained, found))) => Err(Error::Value {
@@ -97,14 +129,21 @@ impl Weights {
 
     fn from_checkpoint(checkpoint: Checkpoint) -> Self {
         let config = checkpoint.state.config;
+        let names = config.dataset.class_names(Labels::Fine);
         Self {
             origin: checkpoint.folder,
+            preprocessing: Some(preprocessing(&config)),
+            labels: names.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
             data: Some(config.data).filter(|data| data != "search"),
             dataset: Some(config.dataset),
             test_share: config.test_share,
-            classes: None,
             config: config.model,
             tensors: evaluated(checkpoint.model, checkpoint.optimizer),
         }
     }
+}
+
+/// What the input of the model of a run must look like.
+pub fn preprocessing(config: &RunConfig) -> Preprocessing {
+    Preprocessing::new(config.model.image_size(), config.dataset.normalization())
 }

@@ -39,6 +39,10 @@ pub struct Args {
     /// Rounds per case, in each of which both sides are started once; the best one counts
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// The lowest acceptable ratio for every case, in place of those in xtask/bench/floors.toml: 0.97 if the peer is an
+    /// earlier version of convnn
+    #[arg(long, value_name = "RATIO")]
+    at_least: Option<f64>,
     /// Number of threads on both sides [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -56,7 +60,10 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Result<ExitCode> {
-        let floors = Floors::read(&data_folder("bench"))?;
+        let mut floors = Floors::read(&data_folder("bench"))?;
+        if let Some(ratio) = self.at_least {
+            floors.speedup.iter_mut().for_each(|speedup| speedup.at_least = ratio);
+        }
         let named = |speedup: &&Speedup| speedup.case.contains(&self.cases);
         let cases: Vec<_> = floors.speedup.iter().filter(named).cloned().collect();
         ensure!(
@@ -105,8 +112,11 @@ impl Args {
     /// The command that repeats this, without the peer's folders.
     fn command(&self, threads: usize) -> String {
         let cases = if self.cases.is_empty() { String::new() } else { format!(" --cases {}", self.cases) };
+        let floor = self.at_least.map_or_else(String::new, |ratio| format!(" --at-least {ratio}"));
         let (peer, repeats, rounds) = (without_folders(&self.peer), self.repeats, self.rounds);
-        format!("cargo xtask bench --peer \"{peer}\"{cases} --repeats {repeats} --rounds {rounds} --threads {threads}")
+        format!(
+            "cargo xtask bench --peer \"{peer}\"{cases}{floor} --repeats {repeats} --rounds {rounds} --threads {threads}"
+        )
     }
 }
 

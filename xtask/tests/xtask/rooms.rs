@@ -28,18 +28,21 @@ const CORE: Rooms = &[
 const MODELS: Rooms = &[
     ("layer", &[]),
     ("mixer", &[]),
-    ("vgg", &["layer", "mixer"]),
-    ("vit", &["layer", "mixer"]),
+    ("observed", &["layer", "mixer"]),
+    ("network", &["observed"]),
+    ("vgg", &["layer", "mixer", "network"]),
+    ("vit", &["layer", "mixer", "network"]),
     ("model", TOP_OF_MODELS),
     ("presets", TOP_OF_MODELS),
     ("weights", TOP_OF_MODELS),
     ("card", TOP_OF_MODELS),
     ("golden", TOP_OF_MODELS),
+    ("loaded", TOP_OF_MODELS),
     ("exact", TOP_OF_MODELS),
 ];
 
 /// What the rooms above the architectures may import: these, and each other.
-const TOP_OF_MODELS: &[&str] = &["vgg", "vit", "model", "presets", "weights", "card", "golden", "exact"];
+const TOP_OF_MODELS: &[&str] = &["vgg", "vit", "model", "presets", "weights", "card", "golden", "loaded", "exact"];
 
 /// The rooms that `room` may import.
 fn allowed(room: &str, rooms: Rooms) -> BTreeSet<&'static str> {

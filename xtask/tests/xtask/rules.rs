@@ -10,12 +10,13 @@ use serde_json::Value;
 use crate::source::{Names, Source, contains_word, module, root, sources, tokens};
 
 /// The crates of this workspace that each crate may depend on.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("convnn-chart", &[]),
     ("convnn-core", &[]),
-    ("convnn-data", &[]),
-    ("convnn-models", &["convnn-core"]),
-    ("convnn-train", &["convnn-chart", "convnn-core", "convnn-data", "convnn-models"]),
+    ("convnn-data", &["convnn-image"]),
+    ("convnn-image", &[]),
+    ("convnn-models", &["convnn-core", "convnn-image"]),
+    ("convnn-train", &["convnn-chart", "convnn-core", "convnn-data", "convnn-image", "convnn-models"]),
     ("xtask", &["convnn-chart"]),
 ];
 

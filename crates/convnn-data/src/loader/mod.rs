@@ -7,9 +7,7 @@
 mod augment;
 mod batches;
 mod mix;
-mod normalize;
 mod random;
-mod resize;
 
 use std::iter::StepBy;
 use std::ops::Range;
@@ -18,15 +16,14 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 
 use candle_core::{Device, Tensor};
+use convnn_image::{Normalization, Resizer};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 pub use augment::{Augmentation, Crop, Noise, PADDING, RandAugment, RandomErasing, ResizedCrop, Step};
 pub use batches::Batches;
 pub use mix::Mix;
-pub use normalize::Normalization;
 pub(crate) use random::permutation;
-pub use resize::Resizer;
 
 use crate::error::{Error, Result};
 use crate::name::{DatasetName, Labels};
@@ -92,7 +89,7 @@ impl LoaderConfig {
             augmentation: Augmentation::None,
             mix: Mix::default(),
             classes: name.classes().unwrap_or_default(),
-            normalization: Normalization::of(name),
+            normalization: name.normalization(),
             labels: Labels::Fine,
         }
     }

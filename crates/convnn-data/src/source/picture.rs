@@ -20,15 +20,6 @@ pub(crate) fn decode(png: &[u8], width: usize, height: usize) -> Result<Vec<u8>,
     Ok(pixels)
 }
 
-/// Appends the pixels of `rows`, which hold interleaved RGB bytes, as a red, a green and a blue plane.
-pub(crate) fn push_planes<'a>(rows: impl Iterator<Item = &'a [u8]> + Clone, planes: &mut Vec<u8>) {
-    for channel in 0..3 {
-        for row in rows.clone() {
-            planes.extend(row.iter().skip(channel).step_by(3));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -52,14 +43,5 @@ mod tests {
         assert_eq!(error, "2×1 pixels of Grayscale Eight found, expected 2×1 of Rgb Eight");
         let error = decode(b"not a PNG file", 2, 1).unwrap_err();
         assert_eq!(error, "Invalid PNG signature.");
-    }
-
-    #[test]
-    fn planes_keep_rows_and_columns() {
-        // Two rows of two pixels: (1 2 3)(4 5 6) over (7 8 9)(10 11 12).
-        let pixels: Vec<u8> = (1..=12).collect();
-        let mut planes = Vec::new();
-        push_planes(pixels.chunks_exact(6), &mut planes);
-        assert_eq!(planes, [1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12]);
     }
 }

@@ -47,7 +47,7 @@ fn images() -> Vec<u8> {
     for tile in 0..TRAIN + TEST {
         let (top, left) = (tile / COLUMNS * SIDE, tile % COLUMNS * SIDE);
         let rows = sheet.chunks_exact(3 * width).skip(top).take(SIDE);
-        picture::push_planes(rows.map(|row| &row[3 * left..3 * (left + SIDE)]), &mut images);
+        convnn_image::push_planes(rows.map(|row| &row[3 * left..3 * (left + SIDE)]), &mut images);
     }
     images
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use convnn_data::{
     Augmentation, Batch, Dataset, DatasetName, Error, IMAGE, Labels, Loader, LoaderConfig, Mix, Noise, Normalization,
-    Order, RandAugment, RandomErasing, ResizedCrop, Resizer, Split, Step, Streams,
+    Order, RandAugment, RandomErasing, ResizedCrop, Split, Step, Streams,
 };
 use md5::{Digest, Md5};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +84,7 @@ fn an_epoch_holds_every_image_in_order_and_ends_with_a_smaller_batch() {
 fn pixels_are_normalised_by_channel() {
     let pixels = images(&loader(config(11)), 0).0;
     let split = split();
-    let normalization = Normalization::of(DatasetName::Cifar10);
+    let normalization = DatasetName::Cifar10.normalization();
     for (i, (&pixel, &byte)) in pixels.iter().zip(split.images()).enumerate() {
         let channel = i / 1024 % 3;
         let expected = (f32::from(byte) / 255. - normalization.mean[channel]) / normalization.sd[channel];
@@ -296,7 +296,7 @@ fn images_are_resized_after_the_augmentation() {
     let size = 48;
     let resized = LoaderConfig { image_size: size, normalization: Normalization::NONE, ..config(5) };
     let (pixels, _) = images(&loader(resized), 0);
-    let resizer = Resizer::new(32, size);
+    let resizer = convnn_image::Resizer::new(32, size);
     assert_eq!(resizer.size(), size);
     let split = split();
     let mut expected = vec![0; 3 * size * size];

@@ -37,16 +37,21 @@ impl Head {
         })
     }
 
-    /// Tokens (B, N, C) of the last map to logits (B, classes).
-    pub(super) fn forward(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
+    /// Tokens (B, N, C) of the last map to what the last linear layer sees, (B, F).
+    pub(super) fn features(&self, x: &Tensor, grid: Grid, pass: &Pass) -> Result<Tensor> {
         match self {
-            Self::Linear(linear) => Ok(linear.forward(&global_average(x)?)?),
-            Self::Mlp { linears: [first, second, third], dropouts } => {
+            Self::Linear(_) => global_average(x),
+            Self::Mlp { linears: [first, second, _], dropouts } => {
                 let x = dropouts[0].forward_t(&relu(&pooled_linear(x, grid, first)?)?, pass)?;
-                let x = dropouts[1].forward_t(&relu(&second.forward(&x)?)?, pass)?;
-                Ok(third.forward(&x)?)
+                dropouts[1].forward_t(&relu(&second.forward(&x)?)?, pass)
             }
         }
+    }
+
+    /// The last linear layer: (B, F) to logits (B, classes).
+    pub(super) fn classify(&self, features: &Tensor) -> Result<Tensor> {
+        let (Self::Linear(last) | Self::Mlp { linears: [_, _, last], .. }) = self;
+        Ok(last.forward(features)?)
     }
 }
 

@@ -10,8 +10,8 @@ pub use config::{Feature, VggConfig, VggHead};
 
 use crate::flops::values;
 use crate::layer::{Layer2d, LayerConfig, Slot};
-use crate::network::{Architecture, Network};
-use crate::{Error, LayerSummary, shapes};
+use crate::network::{Architecture, Network, Observe};
+use crate::{Error, LayerSummary, Observed, shapes};
 use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::nn::{Activation, BatchNorm, max_pool_2x2};
@@ -135,18 +135,33 @@ impl Vgg {
 
     /// Images (B, 3, H, W) to logits (B, classes).
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
+        Network::forward_t(self, images, pass)
+    }
+}
+
+impl Network for Vgg {
+    fn features(&self, images: &Tensor, pass: &Pass, observe: Observe<'_>) -> Result<Tensor> {
         let (batch, channels, height, width) = images.dims4()?;
         let mut grid = Grid::new(height, width);
         let mut x = images.permute((0, 2, 3, 1))?.contiguous()?.reshape((batch, grid.tokens(), channels))?;
         for stage in &self.stages {
             (x, grid) = match stage {
-                Stage::Layer { layer, norm, .. } => {
+                Stage::Layer { slot, layer, norm } => {
+                    observe(Observed::map(slot.index, &x, grid, &**layer, pass))?;
                     (norm.forward_t(&layer.forward_tokens(&x, grid, pass)?, pass)?, layer.output_grid(grid))
                 }
                 Stage::Pool => max_pool_2x2(&x, grid)?,
             };
         }
-        self.head.forward(&x, grid, pass)
+        self.head.features(&x, grid, pass)
+    }
+
+    fn classify(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.classify(features)
+    }
+
+    fn to_conv_nn(&self) -> Result<Arc<dyn Network>> {
+        Ok(Arc::new(self.map_layers(|_, layer| layer.to_conv_nn())?))
     }
 }
 
@@ -154,16 +169,6 @@ impl Module for Vgg {
     /// Images (B, 3, H, W) to logits (B, classes), in evaluation.
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         Ok(self.forward_t(images, &Pass::evaluation())?)
-    }
-}
-
-impl Network for Vgg {
-    fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
-        self.forward_t(images, pass)
-    }
-
-    fn to_conv_nn(&self) -> Result<Arc<dyn Network>> {
-        Ok(Arc::new(self.map_layers(|_, layer| layer.to_conv_nn())?))
     }
 }
 

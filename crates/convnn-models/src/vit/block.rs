@@ -31,9 +31,11 @@ impl Block {
         })
     }
 
-    /// The first half, which mixes the tokens: (B, N, D) → (B, N, D).
-    pub(super) fn mix(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let mixed = self.mixer.forward_t(&self.norms[0].forward(x)?, pass)?;
+    /// The first half, which mixes the tokens: (B, N, D) → (B, N, D). `observe` gets what the mixer sees.
+    pub(super) fn mix(&self, x: &Tensor, pass: &Pass, observe: impl FnOnce(&Tensor) -> Result<()>) -> Result<Tensor> {
+        let normed = self.norms[0].forward(x)?;
+        observe(&normed)?;
+        let mixed = self.mixer.forward_t(&normed, pass)?;
         add_dropout(x, &mixed, self.dropouts[0].mask(pass)?)
     }
 

@@ -8,10 +8,10 @@ mod embedding;
 
 pub use config::VitConfig;
 
-use crate::LayerSummary;
 use crate::flops::{matmul, values};
 use crate::mixer::{MixerConfig, Slot, TokenMixer};
-use crate::network::{Architecture, Network};
+use crate::network::{Architecture, Network, Observe};
+use crate::{LayerSummary, Observed};
 use block::Block;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::init::Init;
@@ -121,19 +121,33 @@ impl Vit {
 
     /// Images (B, 3, S, S) to logits (B, classes).
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
+        Network::forward_t(self, images, pass)
+    }
+}
+
+impl Network for Vit {
+    fn features(&self, images: &Tensor, pass: &Pass, observe: Observe<'_>) -> Result<Tensor> {
         let patches = self.embedding.forward(images)?; // (B, N − 1, D)
         let (batch, _, dim) = patches.dims3()?;
         let class = self.class_token.broadcast_as((batch, 1, dim))?;
         let mut x = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?; // (B, N, D)
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.mix(&x, pass)?;
+            x = block.mix(&x, pass, |tokens| observe(Observed::sequence(i, tokens, &*block.mixer)))?;
             // After the last mixer only the class token matters.
             if i + 1 == self.blocks.len() {
                 x = x.narrow(1, 0, 1)?.contiguous()?;
             }
             x = block.transform(&x, pass)?;
         }
-        Ok(self.classifier.forward(&x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)?)
+        Ok(x.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?)
+    }
+
+    fn classify(&self, features: &Tensor) -> Result<Tensor> {
+        Ok(self.classifier.forward(features)?)
+    }
+
+    fn to_conv_nn(&self) -> Result<Arc<dyn Network>> {
+        Ok(Arc::new(self.map_mixers(|slot, mixer| mixer.to_conv_nn(slot.tokens))?))
     }
 }
 
@@ -141,16 +155,6 @@ impl Module for Vit {
     /// Images (B, 3, S, S) to logits (B, classes), in evaluation.
     fn forward(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         Ok(self.forward_t(images, &Pass::evaluation())?)
-    }
-}
-
-impl Network for Vit {
-    fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
-        self.forward_t(images, pass)
-    }
-
-    fn to_conv_nn(&self) -> Result<Arc<dyn Network>> {
-        Ok(Arc::new(self.map_mixers(|slot, mixer| mixer.to_conv_nn(slot.tokens))?))
     }
 }
 

@@ -4,8 +4,8 @@ use crate::{normal, parameters};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::{Parameters, Pass, Streams};
 use convnn_models::digests::SUMS_FILE;
-use convnn_models::weights::{self, CARD_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE};
-use convnn_models::{Model, ModelCard, ModelConfig, preset};
+use convnn_models::weights::{self, CARD_FILE, CONFIG_FILE, MODEL_FILE};
+use convnn_models::{Model, ModelCard, ModelConfig, Preprocessing, preset};
 use std::path::Path;
 
 fn small() -> ModelConfig {
@@ -16,6 +16,12 @@ fn small() -> ModelConfig {
     config
 }
 
+const PREPROCESSING: Preprocessing = Preprocessing { size: 32, mean: [0.5, 0.25, 0.1], sd: [0.5, 0.2, 0.3] };
+
+fn labels(classes: usize) -> Vec<String> {
+    (0..classes).map(|class| format!("line\nfeed {class}")).collect()
+}
+
 /// A saved model, and its parameters.
 fn saved(folder: &Path, config: &ModelConfig) -> Parameters {
     let parameters = parameters(DType::F32);
@@ -23,7 +29,8 @@ fn saved(folder: &Path, config: &ModelConfig) -> Parameters {
     let card = ModelCard {
         title: "vit_compact on CIFAR-10".into(),
         metrics: vec![("top-1".into(), "81.2 %".into())],
-        classes: vec!["cat".into(), "line\nfeed".into()],
+        preprocessing: Some(PREPROCESSING),
+        labels: labels(config.classes()),
     };
     weights::save(folder, config, &parameters, &card).unwrap();
     parameters
@@ -36,19 +43,80 @@ fn a_model_comes_back() {
         let folder = folder.path().join("deep").join(name);
         let config = (preset(name).unwrap().config)();
         let before = saved(&folder, &config);
-        let (read, tensors) = weights::load(&folder).unwrap();
-        assert_eq!(read, config);
+        let stored = weights::load(&folder).unwrap();
+        assert_eq!(stored.config, config);
+        assert_eq!((stored.preprocessing, stored.labels), (Some(PREPROCESSING), Some(labels(10))));
         let after = Parameters::new(&Streams::new(99), DType::F32, &Device::Cpu);
         let model = Model::new(&config, after.builder()).unwrap();
-        weights::load_into(&after, &tensors).unwrap();
+        weights::load_into(&after, &stored.tensors).unwrap();
         let images = normal("images", &[1, 3, 32, 32], DType::F32);
         let logits = |model: &Model| model.forward_t(&images, &Pass::evaluation()).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!(logits(&model), logits(&Model::new(&config, before.builder()).unwrap()));
+        let loaded = Model::load(&folder, DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(logits(&model), logits(&loaded.model));
+        let read = |name| std::fs::read(folder.join(name)).unwrap();
+        let embedded = Model::load_bytes(&read(CONFIG_FILE), &read(MODEL_FILE), DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(logits(&model), logits(&embedded.model));
+        assert_eq!(embedded.labels, loaded.labels);
         let mut names: Vec<String> =
             std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
-        assert_eq!(names, [CARD_FILE, SUMS_FILE, CLASSES_FILE, CONFIG_FILE, MODEL_FILE]);
-        assert_eq!(weights::classes(&folder).unwrap().unwrap(), ["cat", "line\nfeed"]);
+        assert_eq!(names, [CARD_FILE, SUMS_FILE, CONFIG_FILE, MODEL_FILE]);
+    }
+}
+
+/// Folders of earlier versions, and of other tools, say less.
+#[test]
+fn preprocessing_and_labels_are_optional() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small();
+    saved(folder.path(), &config);
+    std::fs::remove_file(folder.path().join(SUMS_FILE)).unwrap();
+    std::fs::write(folder.path().join(CONFIG_FILE), serde_json::to_string(&config).unwrap()).unwrap();
+    let stored = weights::load(folder.path()).unwrap();
+    assert_eq!((stored.preprocessing, stored.labels), (None, None));
+    // Where the names used to be.
+    std::fs::write(folder.path().join("classes.json"), "[\"cat\", \"dog\"]").unwrap();
+    assert_eq!(weights::load(folder.path()).unwrap().labels.unwrap(), ["cat", "dog"]);
+    std::fs::write(folder.path().join("classes.json"), "{}").unwrap();
+    let error = weights::load(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("classes.json: invalid type: map"), "{error}");
+}
+
+#[test]
+fn a_description_that_does_not_fit_the_model_is_refused() {
+    let changed = |key: &str, value: serde_json::Value| {
+        line(|folder| {
+            let path = folder.join(CONFIG_FILE);
+            let mut keys: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            *keys.pointer_mut(key).unwrap() = value;
+            std::fs::write(path, keys.to_string()).unwrap();
+        })
+    };
+    let error = changed("/preprocessing/size", 64.into());
+    assert!(error.ends_with("config.json: `preprocessing.size` is 64; expected 32, the model's image size"), "{error}");
+    let error = changed("/preprocessing/sd", [1.0, 0.0, 1.0].as_slice().into());
+    assert!(error.ends_with("`preprocessing.sd` is 0; expected finite numbers above 0"), "{error}");
+    let error = changed("/labels", ["cat"].as_slice().into());
+    assert!(error.ends_with("`labels` is 1; expected 10, one for each class of the model"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let parameters = saved(folder.path(), &small());
+    let card = ModelCard { labels: labels(9), ..ModelCard::default() };
+    weights::save(folder.path(), &small(), &parameters, &card).unwrap_err();
+}
+
+#[test]
+fn half_precision_is_read_back_within_its_rounding() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = small();
+    let parameters = saved(folder.path(), &config);
+    let tensors = || parameters.all().into_iter().map(|(name, var)| (name, var.as_detached_tensor()));
+    weights::save_as(folder.path(), &config, tensors(), &ModelCard::default(), DType::F16).unwrap();
+    let stored = weights::load(folder.path()).unwrap();
+    for (name, tensor) in tensors() {
+        let expected = tensor.to_dtype(DType::F16).unwrap().to_dtype(DType::F32).unwrap();
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(values(&stored.tensors[&name]), values(&expected), "{name}");
     }
 }
 
@@ -156,7 +224,7 @@ fn buffers_of_pytorch_and_other_float_types_are_accepted() {
         let wide = tensors["classifier.bias"].to_dtype(DType::F64).unwrap();
         tensors.insert("classifier.bias".into(), wide);
     });
-    let (_, tensors) = weights::load(folder.path()).unwrap();
+    let tensors = weights::load(folder.path()).unwrap().tensors;
     assert_eq!(tensors["classifier.bias"].dtype(), DType::F32);
 }
 
@@ -192,9 +260,10 @@ fn cuts_and_flipped_bits_are_refused() {
             match weights::load(folder.path()) {
                 Err(error) => assert!(error.to_string().contains(folder.path().to_str().unwrap()), "{error}"),
                 // The line of the card in the list of digests may change.
-                Ok((config, tensors)) => {
+                Ok(stored) => {
                     assert_eq!(name, SUMS_FILE, "{what}");
-                    assert!(config == expected.0 && values(&tensors) == values(&expected.1), "{what}");
+                    assert!(stored.config == expected.config, "{what}");
+                    assert!(values(&stored.tensors) == values(&expected.tensors), "{what}");
                 }
             }
         };

@@ -11,6 +11,7 @@ mod info;
 mod keys;
 mod output;
 mod parity;
+mod predict;
 mod runs;
 mod summary;
 mod train;
@@ -34,6 +35,7 @@ struct Cli {
 enum Command {
     Train(train::Args),
     Eval(eval::Args),
+    Predict(predict::Args),
     Info(info::Args),
     Runs(runs::Args),
     Parity(parity::Args),
@@ -51,6 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let done = checked.and_then(|()| match cli.command {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),

@@ -40,8 +40,10 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     for line in ["dataset = \"folder\"", "classes = 3", "holdout = 6", "test_share = 0.2"] {
         assert!(config.contains(line), "{line} in {config}");
     }
-    let names: Vec<String> = serde_json::from_slice(&fs::read(run.join("weights/classes.json")).unwrap()).unwrap();
-    assert_eq!(names, ["eft", "frog", "newt"]);
+    let description: serde_json::Value =
+        serde_json::from_slice(&fs::read(run.join("weights/config.json")).unwrap()).unwrap();
+    assert_eq!(description["labels"], serde_json::json!(["eft", "frog", "newt"]));
+    assert_eq!(description["preprocessing"]["size"], 32);
 
     // 36 pictures: 2 of the 12 of each class are for testing.
     let eval = |path: &Path, data: Option<&Path>, options: &[&str]| {

@@ -1,8 +1,8 @@
 //! Steps that move pixels, as torchvision does on PIL images.
 
 use super::canvas::Canvas;
-use crate::loader::resize::{Resizer, Window};
 use crate::split::CHANNELS;
+use convnn_image::{Resizer, Window};
 
 /// Crops the image, padded by `padding` black pixels, to its own size from row `top` and column `left` of the padded image.
 pub(crate) fn crop(canvas: &mut Canvas, padding: usize, top: usize, left: usize) {

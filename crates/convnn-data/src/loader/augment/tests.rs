@@ -117,7 +117,7 @@ fn rand_augment_draws_every_operation_and_both_signs() {
 
 #[test]
 fn erasing_leaves_the_mean_color_which_is_0_once_normalised() {
-    let normalization = Normalization::of(DatasetName::Cifar10);
+    let normalization = DatasetName::Cifar10.normalization();
     let mean = normalization.mean.map(|mean| (255. * mean).round() as u8);
     let all = RandomErasing { probability: 1., scale: [0.5, 0.5], ratio: [1., 1.] };
     let mut canvas = cat();

@@ -65,7 +65,7 @@ pub(crate) fn read(name: DatasetName, file: Bytes, path: &Path, remedy: &str) ->
 
 fn push_image(png: &ByteArray, images: &mut Vec<u8>) -> Result<(), String> {
     let pixels = picture::decode(png.data(), SIDE, SIDE)?;
-    picture::push_planes(pixels.chunks_exact(3 * SIDE), images);
+    convnn_image::push_planes(pixels.chunks_exact(3 * SIDE), images);
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::split::CHANNELS;
+use crate::CHANNELS;
 
 /// Resizes images of one size to squares of another.
 #[derive(Debug, Clone)]
@@ -26,7 +26,8 @@ pub struct Resizer {
 type Tap = (usize, Vec<i32>);
 
 /// A part of a row or column, resized to `resized` pixels, of which the resizer computes some.
-pub(crate) struct Window {
+#[derive(Clone, Debug)]
+pub struct Window {
     /// The first pixel of the part.
     pub first: usize,
     /// Its length in pixels.
@@ -39,7 +40,7 @@ pub(crate) struct Window {
 
 impl Window {
     /// `length` pixels from `first` on become `resized` pixels, all of them computed.
-    pub(crate) fn of(first: usize, length: usize, resized: usize) -> Self {
+    pub fn of(first: usize, length: usize, resized: usize) -> Self {
         Self { first, length, resized, kept: 0..resized }
     }
 
@@ -73,13 +74,13 @@ impl Resizer {
     }
 
     /// A resizer of a rectangle of `from`×`from` images to a square; the windows must keep equally many pixels.
-    pub(crate) fn rectangle(from: usize, columns: &Window, rows: &Window) -> Self {
+    pub fn rectangle(from: usize, columns: &Window, rows: &Window) -> Self {
         Self::build([from, from], columns, rows)
     }
 
     /// A resizer of images of `width`×`height` pixels whose shorter side becomes `to` pixels, of which the square in the
     /// center is kept: torchvision's `Resize` and `CenterCrop`.
-    pub(crate) fn center(width: usize, height: usize, to: usize) -> Self {
+    pub fn center(width: usize, height: usize, to: usize) -> Self {
         let window = |side: usize| {
             let resized = (to as u64 * side as u64 / width.min(height) as u64) as usize;
             // Python's `round`, as torchvision places the crop.
@@ -130,6 +131,29 @@ impl Resizer {
                     *resized = round(sum);
                 }
             }
+        }
+    }
+}
+
+/// The square in the center of an image as planes, (3, side, side): torchvision's `Resize(side)` and `CenterCrop(side)`.
+///
+/// `rgb` holds (height, width, 3) bytes.
+///
+/// # Panics
+/// If `rgb` has the wrong length, or a size is 0.
+pub fn center_square(rgb: &[u8], width: usize, height: usize, side: usize) -> Vec<u8> {
+    let mut planes = Vec::with_capacity(rgb.len());
+    push_planes(rgb.chunks_exact(CHANNELS * width), &mut planes);
+    let mut square = vec![0; CHANNELS * side * side];
+    Resizer::center(width, height, side).resize(&planes, &mut square);
+    square
+}
+
+/// Appends the pixels of `rows`, which hold interleaved RGB bytes, as a red, a green and a blue plane.
+pub fn push_planes<'a>(rows: impl Iterator<Item = &'a [u8]> + Clone, planes: &mut Vec<u8>) {
+    for channel in 0..CHANNELS {
+        for row in rows.clone() {
+            planes.extend(row.iter().skip(channel).step_by(CHANNELS));
         }
     }
 }

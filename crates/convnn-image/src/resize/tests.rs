@@ -4,7 +4,7 @@ use super::*;
 use md5::{Digest, Md5};
 
 /// The first test image of CIFAR-10.
-const CAT: &[u8] = include_bytes!("../../../tests/golden/first_test_image.bin");
+const CAT: &[u8] = include_bytes!("../../tests/golden/first_test_image.bin");
 
 fn resize(image: &[u8], from: usize, to: usize) -> Vec<u8> {
     let mut resized = vec![0; 3 * to * to];
@@ -75,4 +75,13 @@ fn the_same_size_changes_nothing() {
 #[test]
 fn white_stays_white() {
     assert_eq!(resize(&[255; 3 * 32 * 32], 32, 224), vec![255; 3 * 224 * 224]);
+}
+
+#[test]
+fn planes_keep_rows_and_columns() {
+    // Two rows of two pixels: (1 2 3)(4 5 6) over (7 8 9)(10 11 12).
+    let pixels: Vec<u8> = (1..=12).collect();
+    let mut planes = Vec::new();
+    push_planes(pixels.chunks_exact(6), &mut planes);
+    assert_eq!(planes, [1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12]);
 }

@@ -1,0 +1,126 @@
+//! Decoding pictures that nobody vouches for.
+
+use crate::{CHANNELS, center_square};
+use image::error::{LimitError, LimitErrorKind};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
+use std::path::Path;
+
+/// The largest width and height in pixels.
+const LARGEST_SIDE: u32 = 1 << 15;
+
+/// The most bytes of a decoded picture.
+const MOST_BYTES: u64 = 256 << 20;
+
+/// A picture, upright, with 8 bits for each of red, green and blue.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: usize,
+    height: usize,
+    rgb: Vec<u8>,
+}
+
+/// Why a picture cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A pipe or a device, on which reading could wait forever.
+    #[error("not a regular file")]
+    NotAFile,
+    /// Larger than [`Picture::decode`] accepts.
+    #[error("more than {LARGEST_SIDE} pixels in a row or column, or {} MiB once decoded", MOST_BYTES >> 20)]
+    TooLarge,
+    /// No pixels.
+    #[error("an empty picture")]
+    Empty,
+    /// Damaged, or in a format other than PNG, JPEG and WebP.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl Picture {
+    /// Reads a PNG, JPEG or WebP file; see [`Self::decode`].
+    ///
+    /// # Errors
+    /// Those of [`Self::decode`], and [`PictureError::Io`] and [`PictureError::NotAFile`].
+    pub fn open(path: &Path) -> Result<Self, PictureError> {
+        match fs::metadata(path)?.is_file() {
+            true => Self::read(BufReader::new(File::open(path)?)),
+            false => Err(PictureError::NotAFile),
+        }
+    }
+
+    /// Decodes a PNG, JPEG or WebP file held in memory, and turns it as its EXIF orientation says.
+    ///
+    /// Like Pillow's `convert("RGB")`, it repeats gray three times and drops transparency. Of an animation it takes the
+    /// first frame. At most 32,768 pixels a side and 256 MiB decoded, checked before any pixel is.
+    ///
+    /// # Errors
+    /// [`PictureError::TooLarge`], [`PictureError::Empty`], [`PictureError::Damaged`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
+        Self::read(Cursor::new(bytes))
+    }
+
+    fn read(file: impl BufRead + Seek) -> Result<Self, PictureError> {
+        let mut reader = ImageReader::new(file).with_guessed_format()?;
+        let mut limits = Limits::default();
+        limits.max_image_width = Some(LARGEST_SIDE);
+        limits.max_image_height = Some(LARGEST_SIDE);
+        limits.max_alloc = Some(MOST_BYTES);
+        reader.limits(limits);
+        let decode = || -> ImageResult<DynamicImage> {
+            let mut decoder = reader.into_decoder()?;
+            // The decoder applies the limits to what it needs for itself, not to its result.
+            if decoder.total_bytes() > MOST_BYTES {
+                return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
+            }
+            let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+            let mut decoded = DynamicImage::from_decoder(decoder)?;
+            decoded.apply_orientation(orientation);
+            Ok(decoded)
+        };
+        let pixels = decode().map_err(|error| match error {
+            ImageError::Limits(_) => PictureError::TooLarge,
+            ImageError::IoError(error) => PictureError::Io(error),
+            error => PictureError::Damaged(error.to_string()),
+        })?;
+        let pixels = pixels.into_rgb8();
+        let (width, height) = (pixels.width() as usize, pixels.height() as usize);
+        match width * height {
+            0 => Err(PictureError::Empty),
+            _ => Ok(Self { width, height, rgb: pixels.into_raw() }),
+        }
+    }
+
+    /// Width in pixels.
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub const fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Rows of interleaved red, green and blue, (height, width, 3).
+    pub fn rgb(&self) -> &[u8] {
+        &self.rgb
+    }
+
+    /// The center as planes, (3, side, side); see [`center_square`].
+    pub fn center(&self, side: usize) -> Vec<u8> {
+        debug_assert_eq!(self.rgb.len(), CHANNELS * self.width * self.height);
+        center_square(&self.rgb, self.width, self.height, side)
+    }
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({}×{})", self.width, self.height)
+    }
+}
