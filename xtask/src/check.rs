@@ -30,6 +30,8 @@ enum Step {
     Test,
     /// The tests of the optional features: the hub and candle-datasets
     Features,
+    /// The examples
+    Examples,
     /// The smoke reproduction, as in the README
     Reproduce,
 }
@@ -76,6 +78,11 @@ impl Step {
             ],
             Self::Test => &["test --workspace --release"],
             Self::Features => &["test --release -p convnn-data --all-features"],
+            Self::Examples => &[
+                "run --release -p convnn-core --example spectrum",
+                "run --release -p convnn-models --example features",
+                "run --release -p convnn-models --example fine_tune",
+            ],
             // Not this program itself: the tests may have built it again, and then its path is gone.
             Self::Reproduce => &["xtask reproduce"],
         };

@@ -13,6 +13,7 @@ mod run_folder;
 mod summary;
 mod terminal;
 mod trainer;
+mod weights;
 mod workspace;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Task {
     ///
     /// Every run of the preset must be finished. Exit codes: 0 done, 2 a run is missing or a file is stale.
     Results(results::Args),
+    /// The trained models in weights/: check their cards, or train them again
+    Weights(weights::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => args.run(),
         Task::Check(args) => args.run(),
         Task::Results(args) => args.run(),
+        Task::Weights(args) => args.run(),
     };
     outcome.unwrap_or_else(|error| {
         terminal::say(format_args!("error: {error:#}"));

@@ -124,3 +124,49 @@ impl std::fmt::Debug for Picture {
         write!(f, "Picture({}×{})", self.width, self.height)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn golden(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    }
+
+    /// Four inks, 16 bits, animations: `make_golden.py` writes what Pillow makes of them. (Gray, alpha, palettes and EXIF
+    /// orientation are among the pictures of convnn-data.)
+    #[test]
+    fn unusual_pictures_are_decoded_as_by_pillow() {
+        for (name, tolerance) in [("cmyk.jpg", 4), ("animated.webp", 0), ("animated.png", 0), ("deep.png", 0)] {
+            let picture = Picture::open(&golden(name)).unwrap();
+            let expected = fs::read(golden(&(name.replace('.', "_") + ".rgb"))).unwrap();
+            assert_eq!((picture.width(), picture.height(), picture.rgb().len()), (16, 12, expected.len()), "{name}");
+            let difference = picture.rgb().iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+            assert!(difference <= tolerance, "{name}: {difference}");
+            assert_eq!(Picture::decode(&fs::read(golden(name)).unwrap()).unwrap(), picture);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_picture_is_refused() {
+        let line = |error: PictureError| {
+            let line = error.to_string();
+            assert!(!line.is_empty() && !line.contains('\n'), "{line}");
+            line
+        };
+        line(Picture::decode(b"").unwrap_err());
+        line(Picture::decode(b"not a picture").unwrap_err());
+        assert_eq!(line(Picture::open(Path::new("/")).unwrap_err()), "not a regular file");
+        assert!(line(Picture::open(&golden("none.png")).unwrap_err()).contains("No such file"));
+        for name in ["cmyk.jpg", "animated.webp", "animated.png", "deep.png"] {
+            let bytes = fs::read(golden(name)).unwrap();
+            for part in 0..16 {
+                // A cut may leave a whole first frame, or pixels that the format lets be missing.
+                if let Err(error) = Picture::decode(&bytes[..bytes.len() * part / 16]) {
+                    line(error);
+                }
+            }
+        }
+    }
+}

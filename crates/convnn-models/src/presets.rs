@@ -143,6 +143,12 @@ static PRESETS: &[Preset] = &[
         "vgg11_compact with the layers of vgg11_attention"
     ),
     preset!(
+        "vgg7",
+        COMPACT,
+        vgg7(),
+        "VGG of 6 layers for 32×32 images, wide where maps are small, 0.7 M parameters; the models in weights/"
+    ),
+    preset!(
         "vit_tiny",
         PAPER,
         vit(ConvNnAttentionConfig::default()),
@@ -257,6 +263,21 @@ fn compact_vgg(layer: impl Into<LayerConfig>) -> ModelConfig {
         ..Default::default()
     };
     ModelConfig::Vgg { model, layer: layer.into() }
+}
+
+/// Pools after the first layer already, so that most of the work is done on 16×16 and 8×8 maps.
+fn vgg7() -> ModelConfig {
+    let layer = Feature::Layer;
+    let stages: [&[usize]; 4] = [&[32], &[64, 64], &[128, 128], &[256]];
+    let features = stages.map(|widths| widths.iter().copied().map(layer).collect::<Vec<_>>());
+    let model = VggConfig {
+        features: features.join(&Feature::Pool),
+        head: VggHead::Linear,
+        dropout: 0.0,
+        head_gain: COMPACT_HEAD_GAIN,
+        ..Default::default()
+    };
+    ModelConfig::Vgg { model, layer: branching().into() }
 }
 
 fn vit(mixer: impl Into<MixerConfig>) -> ModelConfig {

@@ -29,16 +29,20 @@ pub fn draw(folder: &Path, title: &str, history: &[EpochMetrics]) -> Result<()> 
         lines,
         dashed_label: None,
     };
+    let held_out = history.iter().any(|epoch| epoch.validation_top1.is_some());
+    let lines = |test: Value<'_>, train: Value<'_>, validation: Value<'_>| {
+        let mut lines = vec![line("test", test), line("training, during the epoch", train)];
+        if held_out {
+            lines.push(line("validation", validation));
+        }
+        lines
+    };
     let panels = [
-        panel(
-            "accuracy",
-            "top-1 (%)",
-            vec![line("test", &|m| Some(m.test_top1)), line("training, during the epoch", &|m| Some(m.train_top1))],
-        ),
+        panel("accuracy", "top-1 (%)", lines(&|m| Some(m.test_top1), &|m| Some(m.train_top1), &|m| m.validation_top1)),
         panel(
             "loss",
             "cross entropy (nats)",
-            vec![line("test", &|m| Some(m.test_loss)), line("training, during the epoch", &|m| Some(m.train_loss))],
+            lines(&|m| Some(m.test_loss), &|m| Some(m.train_loss), &|m| m.validation_loss),
         ),
         panel("learning rate", "learning rate", vec![line("last step of the epoch", &|m| Some(m.learning_rate))]),
     ];
@@ -80,6 +84,8 @@ pub struct RunPoint {
     pub epoch: i32,
     /// Test top-1 in percent.
     pub test_top1: Option<f64>,
+    /// Top-1 in percent on the images held out for validation.
+    pub validation_top1: Option<f64>,
     /// Mean test loss.
     pub test_loss: Option<f64>,
     /// Mean training loss.

@@ -438,6 +438,7 @@ impl<'a> Training<'a> {
             seed: config.seed,
             epochs: config.epochs,
             test_images: self.run.data.test.len() as u64,
+            validation_images: self.run.data.validation.as_ref().map_or(0, |held_out| held_out.len() as u64),
             weights_sha256,
             checkpoint_sha256: self.checkpoint_sha256,
         };

@@ -205,6 +205,22 @@ pub enum Error {
         /// What was found and what was expected.
         message: String,
     },
+    /// A picture cannot be read.
+    #[error("{name}: {source}")]
+    Picture {
+        /// The file.
+        name: String,
+        /// The cause.
+        source: convnn_image::PictureError,
+    },
+    /// Some of several pictures cannot be read; each was named when it was met.
+    #[error("{unreadable} of {pictures} pictures cannot be read; the others are done")]
+    Pictures {
+        /// Pictures that cannot be read.
+        unreadable: usize,
+        /// Pictures given.
+        pictures: usize,
+    },
     /// An error of an operation or layer.
     #[error(transparent)]
     Core(#[from] convnn_core::Error),

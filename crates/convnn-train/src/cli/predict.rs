@@ -72,9 +72,13 @@ pub fn run(args: &Args) -> Result<()> {
                     names.push(name(path));
                     prepared.push(planes);
                 }
-                Err(error) => {
+                Err(source) => {
+                    let error = Error::Picture { name: name(path), source };
+                    if images.len() == 1 {
+                        return Err(error);
+                    }
                     unreadable += 1;
-                    tracing::error!("{}: {error}", name(path));
+                    tracing::error!("{error}");
                 }
             }
         }
@@ -91,11 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     match unreadable {
         0 => Ok(()),
-        _ => Err(Error::Value {
-            key: "IMAGE".to_owned(),
-            found: format!("unreadable for {unreadable} of {} pictures, named above", images.len()),
-            expected: "PNG, JPEG or WebP pictures".to_owned(),
-        }),
+        _ => Err(Error::Pictures { unreadable, pictures: images.len() }),
     }
 }
 

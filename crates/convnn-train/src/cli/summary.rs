@@ -36,7 +36,10 @@ pub fn summary(result: &RunResult, path: &Path) -> String {
     let longer = 2 * result.epochs;
     let mut lines = table.lines();
     lines.extend([
-        "* chosen on the test images, so it flatters the model".to_owned(),
+        match result.validation_images {
+            0 => "* chosen on the test images, so it flatters the model".to_owned(),
+            images => format!("* chosen on {} validation images", grouped(images)),
+        },
         String::new(),
         format!(
             "time     {} ({} an epoch with its evaluation)",

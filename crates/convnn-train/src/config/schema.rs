@@ -28,6 +28,7 @@ fn finish(schema: &mut Value) {
             if let Some(Value::String(text)) = object.get_mut("description") {
                 *text = super::keys::sentence(text);
             }
+            object.remove("x-words");
             if object.remove("x-none").is_some() {
                 let (texts, number): (Map<_, _>, Map<_, _>) = std::mem::take(object)
                     .into_iter()

@@ -36,8 +36,8 @@ pub enum Type {
     },
     /// A value of another type, or one word.
     Or(Box<Type>, String),
-    /// A type that only Serde checks.
-    Other,
+    /// A type that only Serde checks, in words.
+    Other(String),
 }
 
 /// A bound of a number.
@@ -102,6 +102,9 @@ impl Type {
     /// Reads a schema, whose references lead into `definitions`.
     pub(super) fn read(schema: &Json, definitions: &Map<String, Json>) -> Self {
         let schema = resolve(schema, definitions);
+        if let Some(words) = schema["x-words"].as_str() {
+            return Self::Other(words.to_owned());
+        }
         if schema["x-none"] == true {
             return Self::Or(Box::new(Self::plain(schema, definitions)), "none".to_owned());
         }
@@ -115,8 +118,13 @@ impl Type {
             ([other], [choice]) if choice.fields.is_empty() => {
                 Self::Or(Box::new(Self::plain(resolve(other, definitions), definitions)), choice.word.clone())
             }
-            _ => Self::Other,
+            _ => Self::unknown(),
         }
+    }
+
+    /// A schema that this module cannot read.
+    fn unknown() -> Self {
+        Self::Other("a value as described".to_owned())
     }
 
     fn plain(schema: &Json, definitions: &Map<String, Json>) -> Self {
@@ -141,7 +149,7 @@ impl Type {
                 of: Box::new(Self::read(&schema["items"], definitions)),
                 most: schema["maxItems"].as_u64().and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX),
             },
-            _ => Self::Other,
+            _ => Self::unknown(),
         }
     }
 
@@ -155,7 +163,7 @@ impl Type {
             }
             Self::List { of, most } => *most < usize::MAX && of.is_bounded(),
             Self::Or(other, _) => other.is_bounded(),
-            Self::Truth | Self::Text | Self::Other => true,
+            Self::Truth | Self::Text | Self::Other(_) => true,
         }
     }
 
@@ -200,7 +208,7 @@ impl Type {
                 let choice = choices.iter().find(|choice| choice.word == *word && !choice.fields.is_empty());
                 choice.ok_or_else(wrong)?.check_fields(inner)
             }
-            (Self::Other, _) => Ok(value.clone()),
+            (Self::Other(_), _) => Ok(value.clone()),
             _ => Err(wrong()),
         }
     }
@@ -344,7 +352,7 @@ impl Display for Type {
             }
             Self::List { of, .. } => write!(f, "a list, each entry {of}"),
             Self::Or(other, word) => write!(f, "{other}, or `{word}`"),
-            Self::Other => f.write_str("a value as described"),
+            Self::Other(words) => f.write_str(words),
         }
     }
 }

@@ -16,19 +16,37 @@ pub fn differing_keys(runs: &[RunView]) -> Vec<(String, Vec<String>)> {
 
 /// What the runs have reached: a row for each, with its number.
 pub fn table(runs: &[RunView]) -> Table {
-    let mut table = Table::new(&["", "run", "state", "epoch", "top-1 %", "95 % interval", "best %"]).left(1).left(2);
+    let held_out = runs.iter().any(|run| run.validation_top1().is_some());
+    let mut headings = HEADINGS.to_vec();
+    if held_out {
+        headings.push(VALIDATION);
+    }
+    let mut table = Table::new(&headings).left(1).left(2);
     for (index, run) in runs.iter().enumerate() {
-        table.row(vec![
-            (index + 1).to_string(),
-            super::name(run),
-            run.state.word().to_owned(),
-            run.progress(),
-            percent(run.top1()),
-            run.interval().map_or_else(|| "–".to_owned(), |(low, high)| format!("{low:.1} – {high:.1}")),
-            percent(run.best().map(|best| best.0)),
-        ]);
+        let mut cells = cells(run);
+        cells.insert(0, (index + 1).to_string());
+        if held_out {
+            cells.push(percent(run.validation_top1()));
+        }
+        table.row(cells);
     }
     table
+}
+
+/// The headings of [`table`]; [`VALIDATION`] follows if a run has held out images.
+pub(super) const HEADINGS: [&str; 7] = ["", "run", "state", "epoch", "top-1 %", "95 % interval", "best %"];
+pub(super) const VALIDATION: &str = "validation %";
+
+/// The cells of a run under [`HEADINGS`], without its number.
+pub(super) fn cells(run: &RunView) -> Vec<String> {
+    vec![
+        super::name(run),
+        run.state.word().to_owned(),
+        run.progress(),
+        percent(run.top1()),
+        run.interval().map_or_else(|| "–".to_owned(), |(low, high)| format!("{low:.1} – {high:.1}")),
+        percent(run.best().map(|best| best.0)),
+    ]
 }
 
 /// Two decimals, or a dash.

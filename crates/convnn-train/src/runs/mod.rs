@@ -111,10 +111,18 @@ impl RunView {
         self.last()?.test_top1
     }
 
-    /// The highest test top-1 with its epoch.
+    /// Validation top-1 of the last epoch in percent, if images were held out.
+    pub fn validation_top1(&self) -> Option<f64> {
+        self.last()?.validation_top1
+    }
+
+    /// Test top-1 of the best epoch, with the epoch: the one with the highest validation top-1, or with the highest test
+    /// top-1 where no images were held out.
     pub fn best(&self) -> Option<(f64, i32)> {
-        let scores = self.points.iter().filter_map(|point| Some((point.test_top1?, point.epoch)));
-        scores.reduce(|best, next| if next.0 > best.0 { next } else { best })
+        let scored =
+            |point: &RunPoint| Some((point.validation_top1.or(point.test_top1)?, point.test_top1?, point.epoch));
+        let best = self.points.iter().filter_map(scored).reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.map(|(_, top1, epoch)| (top1, epoch))
     }
 
     /// The 95 % interval of [`Self::top1`].
@@ -137,6 +145,7 @@ impl RunView {
             "epochs": self.epochs().and_then(|text| text.parse::<u64>().ok()),
             "top1": self.top1(),
             "interval": self.interval().map(|(low, high)| [low, high]),
+            "validation_top1": self.validation_top1(),
             "best_top1": self.best().map(|best| best.0),
             "best_epoch": self.best().map(|best| best.1),
             "test_images": self.test_images,
@@ -214,6 +223,7 @@ fn points(path: &Path) -> Vec<RunPoint> {
         Some(RunPoint {
             epoch: i32::try_from(line.get("epoch")?.as_u64()?).ok()?,
             test_top1: number("test_top1"),
+            validation_top1: number("validation_top1"),
             test_loss: number("test_loss"),
             train_loss: number("train_loss"),
         })
@@ -256,6 +266,20 @@ mod tests {
         let view = RunView::read(&path, SystemTime::now()).unwrap();
         assert_eq!((view.progress().as_str(), view.top1(), view.interval()), ("0", None, None));
         assert!(RunView::read(folder.path(), SystemTime::now()).is_none());
+    }
+
+    #[test]
+    fn validation_images_choose_the_best_epoch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = run(folder.path(), "epochs = 3");
+        let line = |epoch: i32, test: f64, validation: f64| {
+            format!("{{\"epoch\": {epoch}, \"test_top1\": {test}, \"validation_top1\": {validation}}}\n")
+        };
+        fs::write(path.join("metrics.jsonl"), line(1, 30.0, 20.0) + &line(2, 25.0, 22.0) + &line(3, 28.0, 21.0))
+            .unwrap();
+        let view = RunView::read(&path, SystemTime::now()).unwrap();
+        assert_eq!((view.best(), view.validation_top1()), (Some((25.0, 2)), Some(21.0)));
+        assert_eq!(view.json()["validation_top1"], 21.0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Runs side by side as one self-contained HTML page.
 
-use super::compare::percent;
+use super::compare::{HEADINGS, VALIDATION, cells, percent};
 use super::{RunView, differing_keys, name};
 use crate::Result;
 use crate::curves;
@@ -23,8 +23,7 @@ svg { width: 100%; height: auto; min-width: 60rem; }";
 pub fn page(runs: &[RunView]) -> Result<String> {
     let curves = svg(runs, Medium::Page)?;
     let different = differing_keys(runs);
-    let interval =
-        |run: &RunView| run.interval().map_or_else(|| "–".to_owned(), |(low, high)| format!("{low:.1} – {high:.1}"));
+    let held_out = runs.iter().any(|run| run.validation_top1().is_some());
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -38,24 +37,24 @@ pub fn page(runs: &[RunView]) -> Result<String> {
                 h1 { (runs.len()) " runs" }
                 div.wide {
                     table {
-                        thead { tr { @for heading in ["", "run", "state", "epoch", "top-1 (%)", "95 % interval", "best (%)"] { th { (heading) } } }
+                        thead {
+                            tr {
+                                @for heading in HEADINGS { th { (heading) } }
+                                @if held_out { th { (VALIDATION) } }
+                            }
                         }
                         tbody {
                             @for (index, run) in runs.iter().enumerate() {
                                 tr {
                                     td { (index + 1) }
-                                    td { (name(run)) }
-                                    td { (run.state.word()) }
-                                    td { (run.progress()) }
-                                    td { (percent(run.top1())) }
-                                    td { (interval(run)) }
-                                    td { (percent(run.best().map(|best| best.0))) }
+                                    @for cell in cells(run) { td { (cell) } }
+                                    @if held_out { td { (percent(run.validation_top1())) } }
                                 }
                             }
                         }
                     }
                 }
-                p { "Top-1 of the last epoch on the test images. The interval (Wilson) covers the choice of test images, not the seed; the best epoch is chosen on the test images and therefore optimistic." }
+                p { "Top-1 of the last epoch on the test images. The interval (Wilson) covers the choice of test images, not the seed; the best epoch is chosen on the validation images if a run held some out, else on the test images, which is optimistic." }
                 div.wide { (PreEscaped(curves)) }
                 h2 { "Keys that differ" }
                 @if different.is_empty() {

@@ -20,6 +20,7 @@ mod limits;
 mod locks;
 mod own_data;
 mod parity;
+mod predict;
 mod recipes;
 mod reference;
 mod reproducibility;

@@ -32,7 +32,11 @@ fn same_bits_with_everything_on_and_after_stops_at_random_steps() {
         for set in ["ema_decay=0.9", "accumulate=3", "label_smoothing=0.1", "clip_grad_value=0.1", "nesterov=true"] {
             command.args(["--set", set]);
         }
-        for set in ["schedule=one_cycle", "augmentation=crop_flip", "decay_norms_and_biases=false"] {
+        for set in ["schedule=one_cycle", "augmentation=crop_flip", "decay_norms_and_biases=false", "mixup=0.4"] {
+            command.args(["--set", set]);
+        }
+        // Two epochs without a better validation accuracy may end it early, the same for all.
+        for set in ["holdout=64", "early_stopping=2"] {
             command.args(["--set", set]);
         }
         command

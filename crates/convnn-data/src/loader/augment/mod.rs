@@ -117,6 +117,7 @@ impl schemars::JsonSchema for Augmentation {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
+            "x-words": WORDS,
             "anyOf": [
                 { "enum": ["none", "crop_flip"] },
                 { "type": "array", "maxItems": MOST_STEPS, "items": { "type": ["string", "object"] } },
@@ -125,6 +126,9 @@ impl schemars::JsonSchema for Augmentation {
     }
 }
 
+/// What an augmentation may be, in words.
+const WORDS: &str = "`none`, `crop_flip`, or a list of steps such as [\"crop\", \"flip\", \"rand_augment\"]";
+
 /// Reads a word, or a list of steps.
 struct AugmentationVisitor;
 
@@ -132,7 +136,7 @@ impl<'de> Visitor<'de> for AugmentationVisitor {
     type Value = Augmentation;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`none`, `crop_flip`, or a list of steps such as [\"crop\", \"flip\", \"rand_augment\"]")
+        f.write_str(WORDS)
     }
 
     fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Augmentation, E> {

@@ -1,0 +1,200 @@
+//! `cargo xtask weights`: the trained models in `weights/`, made and checked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::files::{list, read_json, shown};
+use crate::terminal::{print, say};
+use crate::trainer;
+use crate::workspace::{data_folder, root};
+
+/// Arguments of `weights`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Evaluate every model in weights/ again, and compare with its model card
+    ///
+    /// Exit codes: 0 all agree, 1 one does not, 2 one could not be evaluated.
+    Verify(Options),
+    /// Train the models of weights/ again, and export them
+    ///
+    /// Interrupted runs resume, finished ones are only exported.
+    Train {
+        #[command(flatten)]
+        options: Options,
+        /// Where to put the run folders
+        #[arg(long, value_name = "DIR", default_value = "runs/weights")]
+        out: PathBuf,
+        /// Where to put the weights folders [default: weights in the workspace]
+        #[arg(long, value_name = "DIR")]
+        weights: Option<PathBuf>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// The folder with the official files of CIFAR [default: CONVNN_DATA, or the cache folder of the user]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Only these models
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Use this trainer instead of building one
+    #[arg(long, value_name = "PROGRAM")]
+    trainer: Option<PathBuf>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Result<ExitCode> {
+        match self.task {
+            Task::Verify(options) => options.verify(),
+            Task::Train { options, out, weights } => {
+                options.train(&out, &weights.unwrap_or_else(|| root().join("weights")))
+            }
+        }
+    }
+}
+
+/// What `evaluation.json` of a weights folder, and `convnn eval --json`, say of the test images.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Evaluation {
+    top1: f64,
+    images: u64,
+    #[serde(default)]
+    top1_flips: Option<f64>,
+}
+
+/// Percentage points that an evaluation may differ from the card by.
+const TOLERANCE: f64 = 0.01;
+
+impl Options {
+    fn verify(&self) -> Result<ExitCode> {
+        let names = self.named(&folders(&root().join("weights"))?, "folder in weights/")?;
+        let trainer = self.trainer()?;
+        let mut differs = false;
+        print(&format!("{:<20}  {:>7}  {:>7}  {:>7}  {:>7}\n", "model", "card %", "now %", "flips %", "now %"))?;
+        for name in names {
+            let folder = root().join("weights").join(&name);
+            let card: Evaluation = read_json(&folder.join("evaluation.json"))?;
+            let now = self.evaluate(&trainer, &folder, false)?;
+            ensure!(now.images == card.images, "{name}: {} test images; the card has {}", now.images, card.images);
+            let mut pairs = vec![(card.top1, now.top1)];
+            if let Some(flips) = card.top1_flips {
+                pairs.push((flips, self.evaluate(&trainer, &folder, true)?.top1));
+            }
+            let agrees = pairs.iter().all(|(card, now)| (card - now).abs() <= TOLERANCE);
+            differs |= !agrees;
+            let cells: String = pairs.iter().map(|(card, now)| format!("  {card:>7.2}  {now:>7.2}")).collect();
+            print(&format!("{name:<20}{cells}{}\n", if agrees { "" } else { "  differs" }))?;
+        }
+        Ok(ExitCode::from(u8::from(differs)))
+    }
+
+    fn train(&self, out: &Path, weights: &Path) -> Result<ExitCode> {
+        let recipes = list(&data_folder("weights"), "toml")?;
+        let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let names = self.named(&recipes.iter().map(stem).collect::<Vec<_>>(), "file in xtask/weights/")?;
+        let trainer = self.trainer()?;
+        for name in names {
+            let (recipe, run) = (data_folder("weights").join(format!("{name}.toml")), out.join(&name));
+            say(format_args!("{name}: {}", shown(&run)));
+            let mut command = Command::new(&trainer);
+            command.arg("train").arg("--config").arg(recipe).arg("--out").arg(&run).arg("--resume");
+            self.finish(&mut command, &name)?;
+            let mut command = Command::new(&trainer);
+            command.arg("export").arg(&run).arg(weights.join(&name)).args(["--half", "--flips"]);
+            self.finish(&mut command, &name)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The names that were asked for, or all.
+    fn named(&self, known: &[String], what: &str) -> Result<Vec<String>> {
+        ensure!(!known.is_empty(), "there is no {what}");
+        for name in &self.only {
+            ensure!(known.contains(name), "--only {name}: no such {what}; expected {}", known.join(", "));
+        }
+        Ok(known.iter().filter(|name| self.only.is_empty() || self.only.contains(name)).cloned().collect())
+    }
+
+    fn trainer(&self) -> Result<PathBuf> {
+        self.trainer.clone().map_or_else(trainer::build, Ok)
+    }
+
+    fn evaluate(&self, trainer: &Path, folder: &Path, flips: bool) -> Result<Evaluation> {
+        let mut command = Command::new(trainer);
+        command.arg("eval").arg(folder).arg("--json").args(flips.then_some("--flips")).stderr(Stdio::inherit());
+        self.with_data(&mut command);
+        let output = command.output().with_context(|| format!("cannot start {}", shown(trainer)))?;
+        ensure!(output.status.success(), "{} cannot be evaluated: {}", shown(folder), output.status);
+        serde_json::from_slice(&output.stdout).context("`convnn eval --json` printed something else")
+    }
+
+    /// Runs the trainer; its messages go to our streams.
+    fn finish(&self, command: &mut Command, name: &str) -> Result<()> {
+        self.with_data(command);
+        let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+        if !status.success() {
+            bail!("{name}: {status}; repeat the command to continue");
+        }
+        Ok(())
+    }
+
+    fn with_data(&self, command: &mut Command) {
+        if let Some(data) = &self.data {
+            command.arg("--data").arg(data);
+        }
+    }
+}
+
+/// The names of the weights folders in `folder`, sorted.
+fn folders(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", shown(folder)))? {
+        let entry = entry?;
+        if entry.path().join("evaluation.json").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn only(names: &[&str]) -> Options {
+        Options { data: None, only: names.iter().map(|&name| name.to_owned()).collect(), trainer: None }
+    }
+
+    #[test]
+    fn models_are_chosen_by_name() {
+        let known = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(only(&[]).named(&known, "folder").unwrap(), known);
+        assert_eq!(only(&["b"]).named(&known, "folder").unwrap(), ["b"]);
+        let error = only(&["c"]).named(&known, "folder").unwrap_err().to_string();
+        assert_eq!(error, "--only c: no such folder; expected a, b");
+        assert_eq!(only(&[]).named(&[], "folder").unwrap_err().to_string(), "there is no folder");
+    }
+
+    #[test]
+    fn every_model_has_its_recipe() {
+        let recipes = list(&data_folder("weights"), "toml").unwrap();
+        let recipes: Vec<_> = recipes.iter().map(|path| path.file_stem().unwrap().to_string_lossy()).collect();
+        for name in folders(&root().join("weights")).unwrap() {
+            assert!(recipes.contains(&name.as_str().into()), "weights/{name} has no recipe in xtask/weights");
+        }
+    }
+}
