@@ -87,7 +87,8 @@ impl Picture {
         let pixels = decode().map_err(|error| match error {
             ImageError::Limits(_) => PictureError::TooLarge,
             ImageError::IoError(error) => PictureError::Io(error),
-            error => PictureError::Damaged(error.to_string()),
+            // One line: decoders put the cause on a second one.
+            error => PictureError::Damaged(error.to_string().replace('\n', " ")),
         })?;
         let pixels = pixels.into_rgb8();
         let (width, height) = (pixels.width() as usize, pixels.height() as usize);
