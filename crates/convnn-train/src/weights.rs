@@ -86,7 +86,8 @@ impl Weights {
         Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
     }
 
-    fn stored(origin: PathBuf, stored: Stored) -> Self {
+    /// What `stored` holds, read from `origin`.
+    pub(crate) fn stored(origin: PathBuf, stored: Stored) -> Self {
         let test_share = Directory::from(&*origin).test_share;
         let Stored { config, labels, tensors, preprocessing } = stored;
         Self { origin, config, data: None, dataset: None, test_share, preprocessing, labels, tensors }
@@ -99,6 +100,11 @@ impl Weights {
     pub fn model(self) -> Result<Model> {
         let vb = VarBuilder::from_tensors(self.tensors.into_iter().collect(), DType::F32, &Device::Cpu);
         Ok(Model::new(&self.config, vb)?)
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
     }
 
     /// A session with these weights.
@@ -127,7 +133,8 @@ impl Weights {
         }
     }
 
-    fn from_checkpoint(checkpoint: Checkpoint) -> Self {
+    /// What the run of a checkpoint evaluated.
+    pub(crate) fn from_checkpoint(checkpoint: Checkpoint) -> Self {
         let config = checkpoint.state.config;
         let names = config.dataset.class_names(Labels::Fine);
         Self {

@@ -6,6 +6,7 @@
 
 mod bench;
 mod eval;
+mod export;
 mod import;
 mod info;
 mod keys;
@@ -40,6 +41,7 @@ enum Command {
     Runs(runs::Args),
     Parity(parity::Args),
     Import(import::Args),
+    Export(export::Args),
     Bench(bench::Args),
 }
 
@@ -58,6 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Bench(args) => bench::run(&args),
     });
     match done {

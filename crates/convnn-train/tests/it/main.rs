@@ -9,6 +9,7 @@ mod command;
 mod config;
 mod corpus;
 mod exact;
+mod export;
 #[cfg(target_os = "linux")]
 mod failures;
 mod golden;
