@@ -13,6 +13,7 @@ pub mod evaluation;
 pub mod exit;
 pub mod expected;
 pub mod export;
+pub mod hub;
 pub mod images;
 pub mod import;
 mod lock;

@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, Formats, STATE};
 use crate::config::RunConfig;
 use crate::evaluated::evaluated;
+use crate::hub;
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -40,11 +41,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads the newest checkpoint of a run folder, a checkpoint folder, or a weights folder.
+    /// Reads the newest checkpoint of a run folder, a checkpoint folder, a weights folder, or `hub:OWNER/NAME[@REVISION]`.
     ///
     /// # Errors
-    /// If `path` is none of these, or holds no valid checkpoint.
+    /// If `path` is none of these, holds no valid checkpoint, or cannot be had from the hub.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(hub::PREFIX)) {
+            return Self::open(&hub::folder(name)?);
+        }
         if path.join(STATE).exists() {
             return Ok(Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?));
         }

@@ -13,6 +13,7 @@ mod keys;
 mod output;
 mod parity;
 mod predict;
+mod push;
 mod runs;
 mod summary;
 mod train;
@@ -42,6 +43,7 @@ enum Command {
     Parity(parity::Args),
     Import(import::Args),
     Export(export::Args),
+    Push(push::Args),
     Bench(bench::Args),
 }
 
@@ -61,6 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Bench(args) => bench::run(&args),
     });
     match done {

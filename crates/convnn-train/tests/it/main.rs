@@ -13,6 +13,8 @@ mod export;
 #[cfg(target_os = "linux")]
 mod failures;
 mod golden;
+#[cfg(feature = "hub")]
+mod hub;
 mod import;
 mod interruption;
 mod learning;
