@@ -33,6 +33,9 @@ pub struct Args {
     /// Also measure the mean over every image and its mirror image
     #[arg(long)]
     flips: bool,
+    /// Add the model as a PyTorch program, model.py, with logits that `python model.py --check` compares
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    to: Option<Format>,
     /// The license of the weights, as model hubs name it, such as apache-2.0
     #[arg(long, value_name = "NAME")]
     license: Option<String>,
@@ -45,6 +48,11 @@ pub struct Args {
 enum Chosen {
     Final,
     Best,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    Pytorch,
 }
 
 /// Exports, and prints the accuracy.
@@ -61,6 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
         half: args.half,
         data: args.data.as_deref(),
         flips: args.flips,
+        pytorch: matches!(args.to, Some(Format::Pytorch)),
         license: args.license.as_deref(),
     };
     let measured = export.write(&args.dir, &progress)?;

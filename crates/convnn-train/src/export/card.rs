@@ -20,6 +20,8 @@ pub(super) struct Origin<'a> {
     /// Number of training images.
     pub images: usize,
     pub half: bool,
+    /// Whether the PyTorch program is there.
+    pub pytorch: bool,
     pub has_curves: bool,
 }
 
@@ -65,6 +67,11 @@ impl Origin<'_> {
         text += " `config.toml` holds every key, `metrics.jsonl` every epoch.\n";
         if config.ema_decay.is_some() {
             text += "The weights are the moving average that the run evaluated.\n";
+        }
+        if self.pytorch {
+            text += "\n## PyTorch\n\n```console\n$ python model.py --check\n$ python model.py picture.jpg\n```\n\n`model.py` is \
+                     the model in plain PyTorch; `--check` compares its logits with those in `reference.safetensors`. In 32 \
+                     bits, near ties may choose other neighbors; it says how many.\n";
         }
         if self.has_curves {
             text += &format!("\n## Curves\n\n![Accuracy, loss and learning rate over the epochs]({CURVES})\n");

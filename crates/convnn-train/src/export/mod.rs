@@ -1,6 +1,7 @@
 //! Weights folders to publish: what a run trained, with everything that is needed to use, check and repeat it.
 
 mod card;
+mod pytorch;
 
 use crate::checkpoint::{Checkpoint, Formats};
 use crate::config::RunConfig;
@@ -49,6 +50,8 @@ pub struct Export<'a> {
     pub data: Option<&'a Path>,
     /// Whether to measure the mean over every image and its mirror image as well.
     pub flips: bool,
+    /// Whether to add the model as a PyTorch program, with logits to compare it with.
+    pub pytorch: bool,
     /// The licence of the weights, as model hubs name it.
     pub license: Option<&'a str>,
 }
@@ -88,6 +91,9 @@ impl Export<'_> {
 
     fn files(&self, progress: &Progress) -> Result<(Files, Measured)> {
         let config = self.config()?;
+        if self.pytorch {
+            pytorch::check(&config.model)?;
+        }
         let checkpoint = self.checkpoint()?;
         let (epoch, trained_on) = (checkpoint.state.epoch, checkpoint.state.images.origin.clone());
         let mut weights = Weights::from_checkpoint(checkpoint);
@@ -109,7 +115,7 @@ impl Export<'_> {
         let dtype = if self.half { DType::F16 } else { DType::F32 };
         let mut files = weights::encode(&config.model, weights.tensors().clone(), &card, dtype)?;
         let rounded = weights::decode(self.run, &files[CONFIG_FILE], &files[MODEL_FILE])?;
-        let session = Weights::stored(self.run.to_owned(), rounded).session()?;
+        let session = Weights::stored(self.run.to_owned(), rounded.clone()).session()?;
         let loader = session.test_loader(&data, 100)?;
         let evaluate = |view: View| {
             progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
@@ -131,6 +137,9 @@ impl Export<'_> {
             dataset: config.dataset,
         };
 
+        if self.pytorch {
+            pytorch::add(&mut files, rounded, &session, &data)?;
+        }
         for name in [METRICS, CURVES] {
             let path = self.run.join(name);
             // The curves of a run may be missing.
@@ -145,6 +154,7 @@ impl Export<'_> {
             trained_on: &trained_on,
             images: data.train.len().saturating_sub(config.holdout),
             half: self.half,
+            pytorch: self.pytorch,
             has_curves: files.contains_key(CURVES),
         };
         card.metrics = origin.rows(&measured, flips.as_ref());

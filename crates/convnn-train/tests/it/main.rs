@@ -24,6 +24,7 @@ mod locks;
 mod own_data;
 mod parity;
 mod predict;
+mod pytorch;
 mod recipes;
 mod reference;
 mod reproducibility;
