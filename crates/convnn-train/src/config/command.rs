@@ -107,7 +107,7 @@ mod tests {
             (
                 "vgg11_compact",
                 &["augmentation=[\"crop\", \"flip\"]", "ema_decay=0.99", "clip_grad_norm=none", "data=/images"],
-                "--preset vgg11_compact --data DIR --set 'augmentation=[\"crop\", \"flip\"]' --set clip_grad_norm=none \
+                "--preset vgg11_compact --data DIR --set 'augmentation=[{ crop = { padding = 4 } }, { flip = {} }]' --set clip_grad_norm=none \
                  --set ema_decay=0.99",
             ),
         ] {
