@@ -6,7 +6,7 @@
     from model import load
     model = load()                   a torch.nn.Module: images (B, 3, S, S) to logits (B, classes)
 
-Needs torch and safetensors. Letters: B batch, C channels, N tokens, T tokens with the padding, K neighbors.
+Needs PyTorch alone. Letters: B batch, C channels, N tokens, T tokens with the padding, K neighbors.
 """
 import argparse
 import json
@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
 
@@ -272,6 +271,16 @@ class Vit(nn.Module):
 
 CONFIG = json.loads((HERE / "config.json").read_text())
 CLASSES = CONFIG.get("labels")
+
+
+def load_file(path):
+    """The tensors of a safetensors file by name: the length of a JSON header, the header, and the numbers."""
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    types = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+    entries = {name: entry for name, entry in json.loads(data[8:start]).items() if name != "__metadata__"}
+    return {name: torch.frombuffer(data[start + e["data_offsets"][0]:start + e["data_offsets"][1]],
+                                   dtype=types[e["dtype"]]).reshape(e["shape"]) for name, e in entries.items()}
 
 
 def load(dtype=torch.float32):

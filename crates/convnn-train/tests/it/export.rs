@@ -107,7 +107,7 @@ fn what_cannot_be_exported_is_refused_and_nothing_is_written() {
     refused(&mut export(&run, &foreign, &[]), &["holds `letter.txt` but no weights", "a new one"]);
     refused(&mut export(&run, &run, &[]), &["but no weights"]);
     refused(&mut export(&folder.path().join("none"), &out, &[]), &["is not a folder"]);
-    refused(&mut export(&run, &out, &["--data", "/none"]), &["/none"]);
+    refused(&mut export(&run, &out, &["--data", "/none"]), &["/none", "curl"]);
     assert!(!out.exists());
     assert_eq!(contents(&foreign).len(), 1);
     // A weights folder is replaced, and what others put there stays.
