@@ -65,6 +65,7 @@ fn exported_weights_are_pushed_and_used_by_name() {
 
     let pushed = succeed(command().arg("push").arg(&out).args(["owner/name", "--private"]));
     assert_eq!(pushed.stdout, "https://hub/owner/name/commit/1\n");
+    assert!(server.requests().iter().all(|request| request.head.contains("authorization: bearer secret-token")));
     let body = server.requests().last().unwrap().body.clone();
     // The header, the eight files that an export has, SHA256SUMS among them.
     assert_eq!(String::from_utf8(body).unwrap().lines().count(), 1 + fs::read_dir(&out).unwrap().count());
