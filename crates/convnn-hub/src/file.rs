@@ -69,11 +69,10 @@ struct Aside {
 
 impl Write for Aside {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|error| {
+        self.file.write(bytes).inspect_err(|error| {
             // The caller is told by text alone; the kind decides how the program ends.
             let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             self.failed = Some(copy);
-            error
         })
     }
 
