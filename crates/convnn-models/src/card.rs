@@ -14,6 +14,10 @@ pub struct ModelCard {
     pub preprocessing: Option<Preprocessing>,
     /// The names of the classes in the order of the logits, for `config.json`; empty if they are not known.
     pub labels: Vec<String>,
+    /// The licence of the weights, as model hubs name it, such as `apache-2.0`; `None` if it is not stated.
+    pub license: Option<String>,
+    /// Sections to put at the end, as Markdown.
+    pub sections: String,
 }
 
 impl ModelCard {
@@ -24,7 +28,7 @@ impl ModelCard {
         let (parameters, gflops) = (config.parameter_count()?, config.flops()? as f64 / 1e9);
         let configuration = serde_json::to_string_pretty(config).map_err(crate::Error::Words)?;
         let mut text = format!(
-            "---\nlibrary_name: convnn\npipeline_tag: image-classification\ntags:\n- convnn\n- image-classification\n---\n\n\
+            "---\n{license}library_name: convnn\npipeline_tag: image-classification\ntags:\n- convnn\n- image-classification\n---\n\n\
              # {title}\n\n\
              A {architecture} with layers of kind `{kind}`, from an implementation of Convolutional Nearest Neighbors\n\
              (arXiv 2511.14137).\n\n\
@@ -33,6 +37,7 @@ impl ModelCard {
              | classes | {classes} |\n\
              | parameters | {parameters} |\n\
              | GFLOPs per image | {gflops:.4} |\n",
+            license = self.license.as_ref().map(|name| format!("license: {name}\n")).unwrap_or_default(),
             kind = config.layer_kind(),
         );
         for (what, value) in &self.metrics {
@@ -45,6 +50,7 @@ impl ModelCard {
              ```json\n{configuration}\n```\n\n\
              ## Use\n\n```rust\nlet loaded = convnn_models::Model::load(folder, DType::F32, &Device::Cpu)?;\n```\n"
         );
+        text += &self.sections;
         Ok(text)
     }
 }

@@ -62,6 +62,10 @@ pub enum Error {
         /// What the model expects.
         expected: String,
     },
+    /// A model cannot be had from the hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] convnn_hub::Error),
     /// An error in a layer or in Candle.
     #[error(transparent)]
     Core(#[from] convnn_core::Error),

@@ -45,6 +45,32 @@ impl Model {
         Loaded::new(weights::load(folder)?, dtype, device)
     }
 
+    /// [`Self::load`] of a model on the Hugging Face hub, which is downloaded into the cache unless it is there; see
+    /// [`convnn_hub::download`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Hub`] if it cannot be had, and those of [`weights::load`].
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use candle_core::{DType, Device};
+    /// use convnn_hub::HubConfig;
+    /// use convnn_models::Model;
+    ///
+    /// let hub = HubConfig::new("/home/me/.cache/huggingface/hub");
+    /// let loaded = Model::load_hub(&hub, &"OWNER/NAME".parse()?, DType::F32, &Device::Cpu)?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "hub")]
+    pub fn load_hub(
+        hub: &convnn_hub::HubConfig,
+        id: &convnn_hub::ModelId,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Loaded> {
+        Self::load(&convnn_hub::download(hub, id)?, dtype, device)
+    }
+
     /// [`Self::load`] from the contents of `config.json` and `model.safetensors`, such as those embedded in a program.
     ///
     /// # Errors

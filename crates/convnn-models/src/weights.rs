@@ -48,8 +48,7 @@ pub fn save(folder: &Path, config: &ModelConfig, parameters: &Parameters, card: 
 /// Writes tensors of type `dtype`, their configuration and a model card into `folder`, creating it if necessary; returns
 /// the digests of the files.
 ///
-/// Fails without writing anything if the tensors are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or not
-/// finite, in `dtype` too. Each file is replaced as a whole: see [`write_durably`].
+/// Fails without writing anything if [`encode`] does. Each file is replaced as a whole: see [`write_durably`].
 pub fn save_as(
     folder: &Path,
     config: &ModelConfig,
@@ -57,6 +56,21 @@ pub fn save_as(
     card: &ModelCard,
     dtype: DType,
 ) -> Result<Digests> {
+    write(folder, &encode(config, tensors, card, dtype)?)
+}
+
+/// The files of a weights folder, by name.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files that hold tensors as type `dtype`, their configuration and a model card.
+///
+/// Fails if the tensors are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or not finite, in `dtype` too.
+pub fn encode(
+    config: &ModelConfig,
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+    card: &ModelCard,
+    dtype: DType,
+) -> Result<Files> {
     let origin = "the parameters given";
     let mut tensors = accept(origin, config, tensors)?;
     tensors.extend(config.buffers()?.into_iter().map(|(name, buffer)| (name.to_owned(), buffer)));
@@ -64,15 +78,24 @@ pub fn save_as(
         *tensor = tensor.to_dtype(dtype)?;
         check_finite(origin, name, tensor)?;
     }
-    let config_text = describe(config, card)?;
-    let card_text = card.text(config)?;
-    create_folders(folder).map_err(io(folder))?;
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let path = folder.join(MODEL_FILE);
-    let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other).map_err(io(&path))?;
-    let files = [(MODEL_FILE, &*bytes), (CONFIG_FILE, config_text.as_bytes()), (CARD_FILE, card_text.as_bytes())];
-    let digests = Digests::of(files);
-    for (name, bytes) in files.into_iter().chain([(SUMS_FILE, digests.text().as_bytes())]) {
+    let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(std::io::Error::other);
+    let files = [
+        (MODEL_FILE, bytes.map_err(io(Path::new(MODEL_FILE)))?),
+        (CONFIG_FILE, describe(config, card)?.into_bytes()),
+        (CARD_FILE, card.text(config)?.into_bytes()),
+    ];
+    Ok(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect())
+}
+
+/// Writes `files`, and then their digests, into `folder`, creating it if necessary; other files there stay. Each file is
+/// replaced as a whole: see [`write_durably`].
+pub fn write(folder: &Path, files: &Files) -> Result<Digests> {
+    create_folders(folder).map_err(io(folder))?;
+    let digests = Digests::of(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
+    let sums = digests.text();
+    let files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+    for (name, bytes) in files.chain([(SUMS_FILE, sums.as_bytes())]) {
         let path = folder.join(name);
         write_durably(&path, bytes).map_err(io(&path))?;
     }

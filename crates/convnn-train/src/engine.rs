@@ -407,6 +407,7 @@ impl<'a> Training<'a> {
             ],
             preprocessing: Some(preprocessing(config)),
             labels: self.run.data.classes.to_vec(),
+            ..ModelCard::default()
         };
         let parameters = &self.evaluated.session().parameters;
         let digests = self.run.folder.replace_folder("weights", |folder| {

@@ -227,6 +227,9 @@ pub enum Error {
     /// An error of a model.
     #[error(transparent)]
     Models(#[from] convnn_models::Error),
+    /// An error of the Hugging Face hub.
+    #[error(transparent)]
+    Hub(#[from] convnn_hub::Error),
     /// An error of the data.
     #[error(transparent)]
     Data(#[from] convnn_data::Error),
@@ -257,7 +260,9 @@ impl Error {
             Self::NoSpace { .. } => Exit::NoSpace,
             Self::Io { source, .. }
             | Self::Models(convnn_models::Error::Io { source, .. })
+            | Self::Hub(convnn_hub::Error::Io { source, .. })
             | Self::Data(convnn_data::Error::Io { source, .. }) => exit_of(source),
+            Self::Hub(convnn_hub::Error::Transfer { .. } | convnn_hub::Error::Answer { .. }) => Exit::Files,
             _ => Exit::Input,
         }
     }

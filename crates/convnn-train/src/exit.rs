@@ -28,7 +28,7 @@ const TABLE: [(&str, &str); 7] = [
     ("1", "failure: a computation failed, or a comparison found a difference"),
     ("2", "unusable input: an argument, a key, a file or a folder; nothing was changed"),
     ("3", "training diverged; the last finite checkpoint is kept"),
-    ("4", "a file or folder could not be read or written"),
+    ("4", "a file or folder could not be read or written, or a transfer failed"),
     ("5", "no space left on the device, or within a quota or limit"),
     ("128+N", "stopped by signal N, such as 130 for Ctrl-C and 143 for SIGTERM, after everything was saved"),
 ];

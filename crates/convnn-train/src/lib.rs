@@ -12,6 +12,8 @@ pub mod evaluated;
 pub mod evaluation;
 pub mod exit;
 pub mod expected;
+pub mod export;
+pub mod hub;
 pub mod images;
 pub mod import;
 mod lock;

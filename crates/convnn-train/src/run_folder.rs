@@ -275,7 +275,7 @@ impl RunFolder {
 /// The result of the run at `path` if it is finished: `DONE` and `result.json` stand, for as many epochs as `config` has.
 ///
 /// The result of a run that is being extended stays until the new one is written.
-fn finished(path: &Path, config: &RunConfig) -> Option<RunResult> {
+pub(crate) fn finished(path: &Path, config: &RunConfig) -> Option<RunResult> {
     let result = fs::read(path.join(RESULT)).ok().filter(|_| path.join(DONE).exists())?;
     serde_json::from_slice(&result).ok().filter(|result: &RunResult| result.epochs == config.epochs)
 }
@@ -351,8 +351,10 @@ pub(crate) fn other_configuration(folder: &Path, difference: Difference) -> Erro
     Error::OtherConfiguration { folder: folder.to_owned(), key, stored: first, requested: second, changeable }
 }
 
-const CONFIG: &str = "config.toml";
-const METRICS: &str = "metrics.jsonl";
+/// The file of the configuration.
+pub(crate) const CONFIG: &str = "config.toml";
+/// The file of the metrics.
+pub(crate) const METRICS: &str = "metrics.jsonl";
 const RESULT: &str = "result.json";
 const DONE: &str = "DONE";
 const CHECKPOINTS: &str = "checkpoints";

@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, Formats, STATE};
 use crate::config::RunConfig;
 use crate::evaluated::evaluated;
+use crate::hub;
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
@@ -40,11 +41,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads the newest checkpoint of a run folder, a checkpoint folder, or a weights folder.
+    /// Reads the newest checkpoint of a run folder, a checkpoint folder, a weights folder, or `hub:OWNER/NAME[@REVISION]`.
     ///
     /// # Errors
-    /// If `path` is none of these, or holds no valid checkpoint.
+    /// If `path` is none of these, holds no valid checkpoint, or cannot be had from the hub.
     pub fn open(path: &Path) -> Result<Self> {
+        if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(hub::PREFIX)) {
+            return Self::open(&hub::folder(name)?);
+        }
         if path.join(STATE).exists() {
             return Ok(Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?));
         }
@@ -86,7 +90,8 @@ impl Weights {
         Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
     }
 
-    fn stored(origin: PathBuf, stored: Stored) -> Self {
+    /// What `stored` holds, read from `origin`.
+    pub(crate) fn stored(origin: PathBuf, stored: Stored) -> Self {
         let test_share = Directory::from(&*origin).test_share;
         let Stored { config, labels, tensors, preprocessing } = stored;
         Self { origin, config, data: None, dataset: None, test_share, preprocessing, labels, tensors }
@@ -99,6 +104,11 @@ impl Weights {
     pub fn model(self) -> Result<Model> {
         let vb = VarBuilder::from_tensors(self.tensors.into_iter().collect(), DType::F32, &Device::Cpu);
         Ok(Model::new(&self.config, vb)?)
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
     }
 
     /// A session with these weights.
@@ -127,7 +137,8 @@ impl Weights {
         }
     }
 
-    fn from_checkpoint(checkpoint: Checkpoint) -> Self {
+    /// What the run of a checkpoint evaluated.
+    pub(crate) fn from_checkpoint(checkpoint: Checkpoint) -> Self {
         let config = checkpoint.state.config;
         let names = config.dataset.class_names(Labels::Fine);
         Self {

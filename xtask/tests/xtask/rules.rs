@@ -10,13 +10,14 @@ use serde_json::Value;
 use crate::source::{Names, Source, contains_word, module, root, sources, tokens};
 
 /// The crates of this workspace that each crate may depend on.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("convnn-chart", &[]),
     ("convnn-core", &[]),
-    ("convnn-data", &["convnn-image"]),
+    ("convnn-data", &["convnn-hub", "convnn-image"]),
+    ("convnn-hub", &[]),
     ("convnn-image", &[]),
-    ("convnn-models", &["convnn-core", "convnn-image"]),
-    ("convnn-train", &["convnn-chart", "convnn-core", "convnn-data", "convnn-image", "convnn-models"]),
+    ("convnn-models", &["convnn-core", "convnn-hub", "convnn-image"]),
+    ("convnn-train", &["convnn-chart", "convnn-core", "convnn-data", "convnn-hub", "convnn-image", "convnn-models"]),
     ("xtask", &["convnn-chart"]),
 ];
 

@@ -137,7 +137,8 @@ mod tests {
     #[test]
     fn hub_is_a_word_and_not_a_folder() {
         let named = search(Some("hub"), &[("HOME", "/h")]).named().unwrap();
-        assert_eq!(named, Some(Source::Hub(HubConfig::new("/h/.cache/huggingface/hub"))));
+        let Some(Source::Hub(named)) = named else { panic!("{named:?}") };
+        assert_eq!(named.cache, Path::new("/h/.cache/huggingface/hub"));
         assert_eq!(named_path(&search(Some("./hub"), &[])), Some("./hub".into()));
         let message = search(Some("hub"), &[]).open(DatasetName::Cifar10).unwrap_err().to_string();
         assert_eq!(message, "cannot find a cache folder for the hub; set HF_HUB_CACHE to one");
@@ -200,7 +201,8 @@ mod tests {
     fn the_hub_follows_its_variables() {
         let hub = |variables: &[(&str, &str)]| search(None, variables).hub;
         let home = hub(&[("HOME", "/h")]).unwrap();
-        assert_eq!(home, HubConfig::new("/h/.cache/huggingface/hub"));
+        let token_file = Some(PathBuf::from("/h/.cache/huggingface/token"));
+        assert_eq!(home, HubConfig { token_file, ..HubConfig::new("/h/.cache/huggingface/hub") });
         assert!(!home.offline);
         assert_eq!(hub(&[("HF_HOME", "/f")]).unwrap().cache, Path::new("/f/hub"));
         let caches = [("HF_HOME", "/f"), ("HUGGINGFACE_HUB_CACHE", "/g")];

@@ -31,6 +31,7 @@ fn saved(folder: &Path, config: &ModelConfig) -> Parameters {
         metrics: vec![("top-1".into(), "81.2 %".into())],
         preprocessing: Some(PREPROCESSING),
         labels: labels(config.classes()),
+        ..ModelCard::default()
     };
     weights::save(folder, config, &parameters, &card).unwrap();
     parameters

@@ -104,6 +104,14 @@ impl Checkpoints {
         }
     }
 
+    /// The checkpoint after `epoch` epochs.
+    ///
+    /// # Errors
+    /// If it is missing or damaged.
+    pub fn after(&self, epoch: usize) -> Result<Checkpoint> {
+        Checkpoint::read(&self.folder.join(name(epoch, 0)), Formats::Known)
+    }
+
     /// Checkpoints with their (epoch, batch), oldest first.
     ///
     /// One that was about to be replaced counts until the new one stands.

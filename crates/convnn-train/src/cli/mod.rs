@@ -6,12 +6,14 @@
 
 mod bench;
 mod eval;
+mod export;
 mod import;
 mod info;
 mod keys;
 mod output;
 mod parity;
 mod predict;
+mod push;
 mod runs;
 mod summary;
 mod train;
@@ -40,6 +42,8 @@ enum Command {
     Runs(runs::Args),
     Parity(parity::Args),
     Import(import::Args),
+    Export(export::Args),
+    Push(push::Args),
     Bench(bench::Args),
 }
 
@@ -58,6 +62,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Push(args) => push::run(&args),
         Command::Bench(args) => bench::run(&args),
     });
     match done {

@@ -1,5 +1,6 @@
 //! The configuration of a run, which decides all its results: resolved from a preset, a file and overrides.
 
+mod command;
 mod document;
 mod file;
 pub mod keys;

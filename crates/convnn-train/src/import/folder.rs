@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Lets `write` fill a folder beside `folder`, which must not exist or be empty, and then gives it that name.
-pub(super) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+pub(crate) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     // The folder's own name: without a slash at its end, and behind any link.
     let folder = match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
         Ok(true) => folder.canonicalize().map_err(Error::io("read", folder))?,

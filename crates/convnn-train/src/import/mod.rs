@@ -5,7 +5,7 @@
 //! from the arguments in the file, if it holds any, and else from the configuration.
 
 mod deduce;
-mod folder;
+pub(crate) mod folder;
 mod mismatch;
 mod names;
 mod options;

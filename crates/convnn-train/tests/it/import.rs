@@ -3,7 +3,7 @@
 use crate::command::{Finished, contents, convnn, finish, succeed};
 use candle_core::{DType, Device, Tensor};
 use convnn_core::testing;
-use convnn_models::weights::{self, Tensors};
+use convnn_models::weights::{self, Stored, Tensors};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ fn a_state_dictionary() {
         let Finished { stdout, .. } = succeed(&mut import(&checkpoint(file), "vit_compact", &VIT, &out));
         assert!(stdout.starts_with("20 tensors of vit_compact, 10 classes, into "), "{stdout}");
         assert!(stdout.contains("; 1 buffer without weights left out"), "{stdout}");
-        let (config, tensors) = weights::load(&out).unwrap();
+        let Stored { config, tensors, .. } = weights::load(&out).unwrap();
         assert_eq!(config.classes(), 10);
         // Every name as it was, W_q and W_k too.
         same(&tensors, &expected("vit.safetensors"), 0.0);
@@ -64,7 +64,7 @@ fn a_wrapped_checkpoint() {
     let file = checkpoint("vgg_wrapped.pth");
     let Finished { stdout, .. } = succeed(&mut import(&file, "vgg11_compact", &VGG, &out));
     assert!(stdout.starts_with("8 tensors of vgg11_compact, 100 classes, into "), "{stdout}");
-    let (config, mut tensors) = weights::load(&out).unwrap();
+    let Stored { config, mut tensors, .. } = weights::load(&out).unwrap();
     assert_eq!(config.classes(), 100);
     let mut expected = expected("vgg.safetensors");
     let half = |tensors: &mut Tensors| tensors.remove("features.0.bias").unwrap();
@@ -75,7 +75,7 @@ fn a_wrapped_checkpoint() {
     let mut command = convnn();
     command.arg("import").arg(out.join("model.safetensors")).arg("--config").arg(out.join("config.json"));
     succeed(command.arg("--out").arg(&again));
-    assert_eq!(weights::load(&again).unwrap().0, config);
+    assert_eq!(weights::load(&again).unwrap().config, config);
 }
 
 /// Without a preset the one that fits is found, or those that fit are named.
@@ -120,7 +120,7 @@ fn a_published_checkpoint() {
     let read = "from the file's arguments: layer.kernel=depthwise, layer.similarity=cosine, layer.modulation=softmax, \
                 layer.candidates={ random = { n = 16 } }";
     assert_eq!(lines[1..], [read]);
-    let (config, tensors) = weights::load(&out).unwrap();
+    let Stored { config, tensors, .. } = weights::load(&out).unwrap();
     same(&tensors, &expected("vit.safetensors"), 0.0);
     let layer = &serde_json::to_value(config).unwrap()["layer"];
     assert_eq!((&layer["similarity"], &layer["candidates"]["random"]["n"]), (&"cosine".into(), &16.into()));
@@ -129,12 +129,12 @@ fn a_published_checkpoint() {
     let out = folder.path().join("set");
     let Finished { stdout, .. } = succeed(&mut import(&file, "vit_compact", &sets, &out));
     assert!(stdout.contains(": layer.kernel=depthwise, layer.modulation=softmax\n"), "{stdout}");
-    let layer = &serde_json::to_value(weights::load(&out).unwrap().0).unwrap()["layer"];
+    let layer = &serde_json::to_value(weights::load(&out).unwrap().config).unwrap()["layer"];
     assert_eq!((&layer["similarity"], &layer["candidates"]), (&"dot".into(), &"all".into()));
     // Arguments that say nothing about the model are no obstacle.
     let out = folder.path().join("vgg");
     succeed(&mut import(&checkpoint("namespace.pth"), "vgg11_compact", &VGG, &out));
-    same(&weights::load(&out).unwrap().1, &expected("vgg.safetensors"), 0.0);
+    same(&weights::load(&out).unwrap().tensors, &expected("vgg.safetensors"), 0.0);
 }
 
 /// What shapes cannot tell is printed, as far as nobody set it.
@@ -170,7 +170,7 @@ fn code_of_2026() {
         let mut command = import(&checkpoint(file), "vit_compact", &VIT, &out);
         let Finished { stdout, .. } = succeed(command.args(flag));
         assert!(stdout.ends_with(&format!("as the authors' 2026 code needs: {reason}\n")), "{stdout}");
-        same(&weights::load(&out).unwrap().1, &exchanged, 0.0);
+        same(&weights::load(&out).unwrap().tensors, &exchanged, 0.0);
     }
     let out = folder.path().join("vgg");
     let mut command = import(&checkpoint("vgg_wrapped.pth"), "vgg11_compact", &VGG, &out);
@@ -194,7 +194,7 @@ fn half_precision_becomes_f32() {
     for (file, tolerance) in [("half.pth", 1e-3), ("bfloat16.pth", 1e-2)] {
         let out = folder.path().join(file);
         succeed(&mut import(&checkpoint(file), "vit_compact", &VIT, &out));
-        let tensors = weights::load(&out).unwrap().1;
+        let tensors = weights::load(&out).unwrap().tensors;
         assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F32));
         same(&tensors, &expected("vit.safetensors"), tolerance);
     }

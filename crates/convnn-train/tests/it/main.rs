@@ -9,9 +9,12 @@ mod command;
 mod config;
 mod corpus;
 mod exact;
+mod export;
 #[cfg(target_os = "linux")]
 mod failures;
 mod golden;
+#[cfg(feature = "hub")]
+mod hub;
 mod import;
 mod interruption;
 mod learning;
@@ -21,6 +24,7 @@ mod locks;
 mod own_data;
 mod parity;
 mod predict;
+mod pytorch;
 mod recipes;
 mod reference;
 mod reproducibility;

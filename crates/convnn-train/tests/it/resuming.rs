@@ -163,7 +163,7 @@ fn nothing_is_removed_before_the_new_one_stands() {
     assert_eq!(result(&run), before);
     refused(&mut tiny_vgg(&run, 1000), &["unfinished", "--resume"]);
     let weights = convnn_models::weights::load(&run.join("weights")).unwrap();
-    assert_eq!(weights.0, newest(&run).state.config.model);
+    assert_eq!(weights.config, newest(&run).state.config.model);
 }
 
 #[test]

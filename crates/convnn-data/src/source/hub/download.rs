@@ -3,15 +3,12 @@
 //! The images are those of the official files, but in another order, so the same seed gives other batches than from a
 //! folder. Paths in the cache are made of names in this crate only, never of what a server says.
 
-use std::fs::{self, File};
-use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use convnn_hub::{Expected, Failed, Size, save};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
-use super::fetch::{Target, fetch};
 use super::files::{Pinned, Repository, published};
 use super::{HubConfig, parquet};
 use crate::dataset::Dataset;
@@ -57,19 +54,13 @@ fn load(config: &HubConfig, repository: &Repository, pinned: &Pinned, path: &Pat
         tracing::warn!("{} is damaged; downloading it again", path.display());
     }
     tracing::info!("downloading {file} from {}", config.shown_endpoint());
-    let folder = path.parent().unwrap_or(&config.cache);
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    // Until it is complete, the file has another name; if anything fails, it is removed.
-    let mut aside = Aside(new_file(folder).map_err(Error::io(folder))?);
     let url =
         format!("datasets/{}/resolve/{}/{}/{}", repository.name, repository.revision, repository.folder, pinned.name);
-    let failed = |reason| Error::Hub { file, endpoint: config.shown_endpoint(), reason };
-    let bytes = fetch(config, &url, pinned, &mut aside).map_err(failed)?;
-    let sync = aside.0.as_file().sync_all();
-    sync.and_then(|()| aside.0.persist(path).map_err(|error| error.error)).map_err(Error::io(path))?;
-    // The name may be lost in a power failure until the folder is synced, which not all file systems can do.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(bytes)
+    let expected = Expected { size: Size::Exactly(pinned.size), sha256: Some(pinned.sha256) };
+    save(config, &url, expected, path).map_err(|failed| match failed {
+        Failed::Download(refusal) => Error::Hub { file, endpoint: config.shown_endpoint(), reason: refusal.reason },
+        Failed::Write(source) => Error::io(path)(source),
+    })
 }
 
 /// The verified contents of the cached file, or `None` if it is not cached.
@@ -97,33 +88,4 @@ fn cached(path: &Path, pinned: &Pinned) -> Result<Option<Vec<u8>>> {
 /// How to replace a cached file.
 fn remedy(path: &Path) -> String {
     format!("; delete {} to download it again", quote(path))
-}
-
-/// A new file in `folder` that others may read as far as the user's mask allows.
-fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".").suffix(".part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-/// A download that is not complete.
-struct Aside(NamedTempFile);
-
-impl Write for Aside {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-impl Target for Aside {
-    fn clear(&mut self) -> io::Result<()> {
-        self.0.as_file().set_len(0)?;
-        self.0.rewind()
-    }
 }

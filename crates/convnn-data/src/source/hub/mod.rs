@@ -3,18 +3,13 @@
 #[cfg(feature = "hub")]
 mod download;
 #[cfg(feature = "hub")]
-mod fetch;
-#[cfg(feature = "hub")]
 mod files;
 #[cfg(feature = "hub")]
 mod parquet;
 #[cfg(all(test, feature = "hub"))]
 mod tests;
 
-use std::ffi::OsString;
-use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
+pub use convnn_hub::HubConfig;
 
 #[cfg(feature = "hub")]
 pub(crate) use download::open;
@@ -25,82 +20,4 @@ use crate::{dataset::Dataset, error::Error, name::DatasetName};
 #[cfg(not(feature = "hub"))]
 pub(crate) fn open(_: DatasetName, _: &HubConfig) -> Result<Dataset, Error> {
     Err(Error::NoHub)
-}
-
-/// How to reach the Hugging Face hub.
-///
-/// Every file is pinned by revision, size and SHA-256, so a mirror cannot give other data. Plain HTTP is used on this machine
-/// only, and messages show no more of a URL than its host.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HubConfig {
-    /// URL of the hub or of a mirror.
-    pub endpoint: String,
-    /// The hub cache, in the layout that all hub tools share.
-    pub cache: PathBuf,
-    /// Use cached files only.
-    pub offline: bool,
-    /// Access token, sent to the hub alone; the data sets need none.
-    pub token: Option<String>,
-    /// URL of an HTTP proxy.
-    pub proxy: Option<String>,
-    /// The longest wait for a connection, a response, or the next bytes.
-    pub timeout: Duration,
-}
-
-impl HubConfig {
-    /// The public hub, with its cache in `cache`.
-    pub fn new(cache: impl Into<PathBuf>) -> Self {
-        Self {
-            endpoint: "https://huggingface.co".to_owned(),
-            cache: cache.into(),
-            offline: false,
-            token: None,
-            proxy: None,
-            timeout: Duration::from_secs(30),
-        }
-    }
-
-    /// The endpoint without credentials, path and query.
-    fn shown_endpoint(&self) -> String {
-        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("", &self.endpoint));
-        let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-    }
-
-    /// The hub, configured from the environment, or `None` if the environment names no cache folder.
-    pub(crate) fn from_variables(
-        user_cache: Option<PathBuf>,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Option<Self> {
-        let folder = |name: &str| variable(name).map(PathBuf::from);
-        let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        let home = folder("HF_HOME").or_else(|| Some(user_cache?.join("huggingface")));
-        let cache =
-            folder("HF_HUB_CACHE").or_else(|| folder("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(home?.join("hub")))?;
-        let mut config = Self::new(cache);
-        config.endpoint = text("HF_ENDPOINT").unwrap_or(config.endpoint);
-        // These are the values that the other hub tools accept.
-        config.offline =
-            text("HF_HUB_OFFLINE").is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&&*value.to_uppercase()));
-        config.token = text("HF_TOKEN");
-        config.proxy = text("HTTPS_PROXY").or_else(|| text("https_proxy"));
-        let seconds = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
-        config.timeout =
-            seconds.filter(|seconds| (1..=3600).contains(seconds)).map_or(config.timeout, Duration::from_secs);
-        Some(config)
-    }
-}
-
-impl fmt::Debug for HubConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HubConfig")
-            .field("endpoint", &self.shown_endpoint())
-            .field("cache", &self.cache)
-            .field("offline", &self.offline)
-            .field("token", &self.token.as_ref().map(|_| "…"))
-            .field("proxy", &self.proxy.as_ref().map(|_| "…"))
-            .field("timeout", &self.timeout)
-            .finish()
-    }
 }
