@@ -9,6 +9,7 @@ mod eval;
 mod import;
 mod info;
 mod keys;
+mod neighbors;
 mod output;
 mod parity;
 mod predict;
@@ -36,6 +37,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Neighbors(Box<neighbors::Args>),
     Info(info::Args),
     Runs(runs::Args),
     Parity(parity::Args),
@@ -54,6 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Neighbors(args) => neighbors::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),
