@@ -1,4 +1,4 @@
-//! Curves over epochs.
+//! Curves over epochs or layers.
 
 use crate::labels::{short, spread};
 use crate::style::{COLOURS, Medium, finish};
@@ -7,11 +7,13 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// One chart: values against epochs.
+/// One chart: values against epochs, or against another number that counts up.
 #[derive(Clone, Debug, Default)]
 pub struct Panel {
     /// The heading.
     pub title: String,
+    /// What the values are shown over, such as "epoch".
+    pub x_label: String,
     /// What is measured, with its unit.
     pub y_label: String,
     /// The lines, each in its own color.
@@ -20,7 +22,7 @@ pub struct Panel {
     pub dashed_label: Option<String>,
 }
 
-/// Curves of one colour, as points (epoch, value).
+/// Curves of one colour, as points (epoch or layer, value).
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// The name in the legend.
@@ -96,7 +98,7 @@ impl Panel {
             .x_labels((last - first + 1).min(10) as usize)
             .y_labels(6)
             .y_label_formatter(&|value| short(*value, high - low))
-            .x_desc("epoch")
+            .x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .draw()?;
         let mut ends = Vec::new();
@@ -170,6 +172,7 @@ mod tests {
         };
         Panel {
             title: "loss <&>".to_owned(),
+            x_label: "epoch".to_owned(),
             y_label: "loss (nats)".to_owned(),
             lines: vec![line("training", 0.0), line("test", 0.001)],
             ..Panel::default()

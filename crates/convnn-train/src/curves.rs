@@ -25,6 +25,7 @@ pub fn draw(folder: &Path, title: &str, history: &[EpochMetrics]) -> Result<()> 
     };
     let panel = |name: &str, y_label: &str, lines| Panel {
         title: format!("{title}: {name}"),
+        x_label: "epoch".to_owned(),
         y_label: y_label.to_owned(),
         lines,
         dashed_label: None,
@@ -58,6 +59,7 @@ pub fn draw(folder: &Path, title: &str, history: &[EpochMetrics]) -> Result<()> 
 pub fn compare(runs: &[(String, Vec<RunPoint>)], medium: Medium) -> Result<String> {
     let panel = |name: &str, y_label: &str, value: fn(&RunPoint) -> Option<f64>| Panel {
         title: name.to_owned(),
+        x_label: "epoch".to_owned(),
         y_label: y_label.to_owned(),
         lines: runs
             .iter()

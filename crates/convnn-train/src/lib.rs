@@ -18,6 +18,7 @@ pub mod images;
 pub mod import;
 mod lock;
 pub mod metrics;
+pub mod neighbors;
 pub mod objective;
 pub mod optimizer;
 pub mod parity;

@@ -1,7 +1,7 @@
 //! Classes of single pictures.
 
+use crate::Result;
 use crate::weights::Weights;
-use crate::{Error, Result};
 use candle_core::Device;
 use convnn_core::nn::softmax;
 use convnn_image::Picture;
@@ -37,15 +37,9 @@ impl Classifier {
     /// A classifier with these weights.
     ///
     /// # Errors
-    /// [`Error::Folder`] if the weights do not say how their pictures were normalized, and those of [`Model::new`].
+    /// Those of [`Weights::known_preprocessing`] and [`Weights::model`].
     pub fn new(weights: Weights, view: View) -> Result<Self> {
-        let Some(preprocessing) = weights.preprocessing else {
-            return Err(Error::Folder {
-                folder: weights.origin,
-                found: "does not say how pictures are normalized".to_owned(),
-                expected: "`preprocessing` in config.json, with the keys `size`, `mean` and `sd`".to_owned(),
-            });
-        };
+        let preprocessing = weights.known_preprocessing()?;
         let labels = match &weights.labels {
             Some(labels) => labels.clone(),
             None => (0..weights.config.classes()).map(|class| class.to_string()).collect(),

@@ -97,6 +97,18 @@ impl Weights {
         Self { origin, config, data: None, dataset: None, test_share, preprocessing, labels, tensors }
     }
 
+    /// What the model's input must look like.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if the weights do not say it.
+    pub fn known_preprocessing(&self) -> Result<Preprocessing> {
+        self.preprocessing.ok_or_else(|| Error::Folder {
+            folder: self.origin.clone(),
+            found: "does not say how pictures are normalized".to_owned(),
+            expected: "`preprocessing` in config.json, with the keys `size`, `mean` and `sd`".to_owned(),
+        })
+    }
+
     /// The model with these weights as constants.
     ///
     /// # Errors

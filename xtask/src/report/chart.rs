@@ -31,6 +31,7 @@ fn panel(family: &FamilySummary, figure: Figure) -> Panel {
     let published = family.family.published.as_ref().filter(|_| family.training.data != Data::Sample);
     Panel {
         title: format!("{}: {title}", family.training.base),
+        x_label: "epoch".to_string(),
         y_label: y_label.to_string(),
         lines: family.rows.iter().map(|row| line(row, figure, published.is_some())).collect(),
         dashed_label: published.map(|runs| format!("dashed: published, full-size {}, its first epochs", runs.model)),

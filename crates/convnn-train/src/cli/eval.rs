@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     set_threads(args.threads)?;
     let weights = Weights::open(&args.path)?;
     let named = args.data.as_deref().or(weights.data.as_deref().map(Path::new));
-    let dataset = dataset(args, named, &weights)?;
+    let dataset = dataset(args.dataset, named, &weights)?;
     let data = images::open(named, dataset, &weights.config, weights.test_share)?;
     weights.check_classes(&data)?;
     let session = weights.session()?;
@@ -185,7 +185,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// The data set requested, which must have as many classes as the model, or else the one that has.
-fn dataset(args: &Args, named: Option<&Path>, weights: &Weights) -> Result<DatasetName> {
+pub(super) fn dataset(requested: Option<DatasetName>, named: Option<&Path>, weights: &Weights) -> Result<DatasetName> {
     let classes = weights.config.classes();
     let fits = |name: &DatasetName| name.classes().is_none_or(|found| found == classes);
     let wrong = |found: String| Error::Value {
@@ -194,7 +194,7 @@ fn dataset(args: &Args, named: Option<&Path>, weights: &Weights) -> Result<Datas
         expected: format!("a data set of {classes} classes, the number of the model in {}", weights.origin.display()),
     };
     let pictures = named.and_then(picture_classes).map(|_| DatasetName::Folder);
-    match args.dataset.or(pictures).or(weights.dataset) {
+    match requested.or(pictures).or(weights.dataset) {
         Some(name) if fits(&name) => Ok(name),
         Some(name) => Err(wrong(name.to_string())),
         None => DatasetName::ALL.into_iter().find(fits).ok_or_else(|| wrong("missing".to_owned())),

@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod info;
 mod keys;
+mod neighbors;
 mod output;
 mod parity;
 mod predict;
@@ -38,6 +39,7 @@ enum Command {
     Train(train::Args),
     Eval(eval::Args),
     Predict(predict::Args),
+    Neighbors(Box<neighbors::Args>),
     Info(info::Args),
     Runs(runs::Args),
     Parity(parity::Args),
@@ -58,6 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Neighbors(args) => neighbors::run(&args),
         Command::Info(args) => info::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),

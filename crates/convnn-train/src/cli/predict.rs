@@ -137,7 +137,8 @@ const STDIN: &str = "-";
 /// The most bytes of a picture on standard input.
 const MOST_BYTES: u64 = 256 << 20;
 
-fn picture(path: &Path) -> std::result::Result<Picture, PictureError> {
+/// The picture in a file, or on standard input.
+pub(super) fn picture(path: &Path) -> std::result::Result<Picture, PictureError> {
     if path.as_os_str() != STDIN {
         return Picture::open(path);
     }
@@ -146,7 +147,8 @@ fn picture(path: &Path) -> std::result::Result<Picture, PictureError> {
     Picture::decode(&bytes)
 }
 
-fn name(path: &Path) -> String {
+/// A picture's name in messages.
+pub(super) fn name(path: &Path) -> String {
     if path.as_os_str() == STDIN { "standard input".to_owned() } else { path.display().to_string() }
 }
 

@@ -21,6 +21,7 @@ mod learning;
 mod limits;
 #[cfg(target_os = "linux")]
 mod locks;
+mod neighbors;
 mod own_data;
 mod parity;
 mod predict;

@@ -6,7 +6,6 @@ use rand_chacha::rand_core::SeedableRng;
 use super::rand_augment::Operation;
 use super::*;
 use super::{Canvas, geometry};
-use crate::loader::Normalization;
 use crate::name::DatasetName;
 use crate::split::{IMAGE, SIDE};
 
