@@ -77,7 +77,7 @@ impl Step {
                 "doc --release -p convnn-data -p convnn-train --no-deps --all-features",
             ],
             Self::Test => &["test --workspace --release"],
-            Self::Features => &["test --release -p convnn-data --all-features"],
+            Self::Features => &["test --release -p convnn-data -p convnn-hub -p convnn-image --all-features"],
             Self::Examples => &[
                 "run --release -p convnn-core --example spectrum",
                 "run --release -p convnn-models --example features",

@@ -112,7 +112,8 @@ impl Options {
             command.arg("train").arg("--config").arg(recipe).arg("--out").arg(&run).arg("--resume");
             self.finish(&mut command, &name)?;
             let mut command = Command::new(&trainer);
-            command.arg("export").arg(&run).arg(weights.join(&name)).args(["--half", "--flips"]);
+            command.arg("export").arg(&run).arg(weights.join(&name));
+            command.args(["--half", "--flips", "--to", "pytorch", "--license", "MIT OR Apache-2.0"]);
             self.finish(&mut command, &name)?;
         }
         Ok(ExitCode::SUCCESS)
