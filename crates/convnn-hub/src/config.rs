@@ -21,7 +21,7 @@ pub struct HubConfig {
     pub offline: bool,
     /// Access token, sent to the hub alone.
     pub token: Option<String>,
-    /// A file with the access token, read when there is no `token`.
+    /// A file with the access token, read if `token` is `None`.
     pub token_file: Option<PathBuf>,
     /// URL of an HTTP proxy.
     pub proxy: Option<String>,
@@ -55,7 +55,7 @@ impl HubConfig {
     pub fn token(&self) -> Option<String> {
         let stored = || {
             let mut text = String::new();
-            // What is not a short file of text is no token.
+            // Anything but a short text file is ignored.
             fs::File::open(self.token_file.as_ref()?).ok()?.take(4096).read_to_string(&mut text).ok()?;
             Some(text)
         };

@@ -1,4 +1,4 @@
-//! Decoding pictures that nobody vouches for.
+//! Decoding untrusted pictures.
 
 use crate::{CHANNELS, center_square};
 use image::error::{LimitError, LimitErrorKind};

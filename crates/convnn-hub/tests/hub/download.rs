@@ -168,7 +168,7 @@ fn what_is_not_there_is_named() {
     assert!(error.to_lowercase().contains("refused"), "{error}");
 }
 
-/// A model of a size that nobody has is not begun.
+/// A model of an absurd size is refused before its download starts.
 #[test]
 fn sizes_have_limits() {
     let folder = tempfile::tempdir().unwrap();

@@ -28,8 +28,8 @@ pub struct Args {
     /// Pictures, folders of pictures, or - for a picture on standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME[@REVISION] [default: the model inside this
-    /// program]
+    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the model
+    /// inside this program]
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Number of classes to show per picture

@@ -27,7 +27,7 @@ pub struct Args {
     /// The branch to upload to; it is created if it is missing
     #[arg(long, value_name = "BRANCH", default_value = "main")]
     revision: String,
-    /// URL of the hub [default: HF_ENDPOINT, or https://huggingface.co]
+    /// URL of the hub [default: HF_ENDPOINT, or that of the Hugging Face hub]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
 }
