@@ -19,7 +19,8 @@ use std::time::Instant;
 /// Nothing is written unless --csv or --svg asks for it, so a run folder may be read-only.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run folder (its newest checkpoint is used), a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION
+    /// A run folder (its newest checkpoint is used), a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally
+    /// with @REVISION
     path: PathBuf,
     /// A folder of pictures or of the official files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the
     /// cache folder of the user, or the hub]
