@@ -159,14 +159,15 @@ pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<Stored> {
         keys.remove(PREPROCESSING).map(serde_json::from_value).transpose().map_err(word)?;
     let labels: Option<Vec<String>> = keys.remove(LABELS).map(serde_json::from_value).transpose().map_err(word)?;
     let config: ModelConfig = serde_json::from_value(keys.into()).map_err(word)?;
+    let path = folder.join(MODEL_FILE);
+    let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
+    // The configuration itself has been checked by now.
     let checked = match &preprocessing {
         Some(preprocessing) => preprocessing.check(config.image_size()),
         None => Ok(()),
     };
     let checked = checked.and_then(|()| labels.as_ref().map_or(Ok(()), |labels| check_labels(labels, &config)));
     checked.map_err(|e| damaged(e.to_string()))?;
-    let path = folder.join(MODEL_FILE);
-    let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
     Ok(Stored { config, preprocessing, labels, tensors })
 }
 

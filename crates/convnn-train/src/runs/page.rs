@@ -14,6 +14,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 100re
 table { border-collapse: collapse; margin-bottom: 1.5rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+.keys th, .keys td { text-align: left; }
 svg { width: 100%; height: auto; min-width: 60rem; }";
 
 /// The page: results, curves, and the keys that differ.
@@ -61,7 +62,7 @@ pub fn page(runs: &[RunView]) -> Result<String> {
                     p { "None." }
                 } @else {
                     div.wide {
-                        table {
+                        table.keys {
                             thead { tr { th { "key" } @for index in 0..runs.len() { th { "run " (index + 1) } } } }
                             tbody {
                                 @for (key, values) in &different {

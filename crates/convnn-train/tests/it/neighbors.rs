@@ -261,6 +261,8 @@ impl Space {
     /// Compares the places that the page found with those of the layer `conv_nn_2d`; returns for how many cells rounding
     /// decided.
     fn compare(&self, (similarity, lambda, k): (Similarity, f64, usize), found: &[Vec<u32>]) -> usize {
+        // Small maps have fewer candidates.
+        let k = k.min(self.grid.padded(self.padding).tokens());
         let compare = match lambda {
             0.0 => Compare::Position,
             1.0 => Compare::Features,
