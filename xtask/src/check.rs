@@ -30,7 +30,7 @@ enum Step {
     Test,
     /// The tests of the optional features: the hub and candle-datasets
     Features,
-    /// The examples
+    /// The examples with a trained model
     Examples,
     /// The smoke reproduction, as in the README
     Reproduce,
@@ -79,7 +79,6 @@ impl Step {
             Self::Test => &["test --workspace --release"],
             Self::Features => &["test --release -p convnn-data -p convnn-hub -p convnn-image --all-features"],
             Self::Examples => &[
-                "run --release -p convnn-core --example spectrum",
                 "run --release -p convnn-models --example features",
                 "run --release -p convnn-models --example fine_tune",
             ],
