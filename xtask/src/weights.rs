@@ -121,7 +121,7 @@ impl Options {
 
     /// The names that were asked for, or all.
     fn named(&self, known: &[String], what: &str) -> Result<Vec<String>> {
-        ensure!(!known.is_empty(), "there is no {what}");
+        ensure!(!known.is_empty(), "found no {what}");
         for name in &self.only {
             ensure!(known.contains(name), "--only {name}: no such {what}; expected {}", known.join(", "));
         }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(only(&["b"]).named(&known, "folder").unwrap(), ["b"]);
         let error = only(&["c"]).named(&known, "folder").unwrap_err().to_string();
         assert_eq!(error, "--only c: no such folder; expected a, b");
-        assert_eq!(only(&[]).named(&[], "folder").unwrap_err().to_string(), "there is no folder");
+        assert_eq!(only(&[]).named(&[], "folder").unwrap_err().to_string(), "found no folder");
     }
 
     #[test]

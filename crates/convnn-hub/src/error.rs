@@ -20,7 +20,7 @@ pub enum Error {
         /// What is accepted.
         expected: &'static str,
     },
-    /// The hub does not know the model, or does not show it.
+    /// The model does not exist, or the token does not give access to it.
     #[error(
         "{endpoint} has no model {model}, or it is private; check the name and the revision, or set HF_TOKEN to a token \
          that may read it"
@@ -39,7 +39,7 @@ pub enum Error {
         /// The file.
         file: &'static str,
     },
-    /// The hub says something that makes no sense.
+    /// The hub sent an invalid response.
     #[error("{endpoint} {found} for {model}; expected {expected}")]
     Answer {
         /// URL of the hub, without credentials.

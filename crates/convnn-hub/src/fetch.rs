@@ -76,7 +76,7 @@ fn lasting(reason: String) -> Failure {
 /// Downloads a file from `path` on the hub into `target`, which is emptied before every attempt; returns its bytes.
 ///
 /// # Errors
-/// If the file cannot be had, or is not what is expected.
+/// If the file cannot be downloaded, or its size or digest is not the expected one.
 pub fn fetch(
     config: &HubConfig,
     path: &str,

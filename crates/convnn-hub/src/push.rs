@@ -30,8 +30,8 @@ pub struct Push<'a> {
 /// Uploads files to a model on the hub in one commit; returns the URL of the commit. Other files there stay.
 ///
 /// # Errors
-/// If there is no token, if connections are disabled, or if the hub refuses a step; nothing changes there without the
-/// commit, except that the repository and the branch may have been created.
+/// [`Error::NoToken`], [`Error::Offline`], or a request that the hub rejects. The upload becomes visible with its commit;
+/// before that, at most the repository and the branch have been created.
 pub fn push(config: &HubConfig, push: &Push<'_>) -> Result<String> {
     if config.offline {
         return Err(Error::Offline { what: format!("{} cannot be uploaded", push.id) });

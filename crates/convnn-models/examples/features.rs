@@ -3,7 +3,8 @@
 //! `cargo run --release -p convnn-models --example features [-- WEIGHTS]`
 //!
 //! The 512 training images of the embedded sample are the known pictures, its 256 test images the new ones. Each gets the
-//! class of the known picture whose features are most similar (cosine, the default). The features are what the last linear layer sees.
+//! class of the known picture whose features are most similar (cosine). The features are the input of the last linear
+//! layer.
 
 use candle_core::{DType, Device, Tensor};
 use convnn_core::operator::{Selection, select};

@@ -62,7 +62,7 @@ pub enum Error {
         /// What the model expects.
         expected: String,
     },
-    /// A model cannot be had from the hub.
+    /// A model cannot be downloaded from the hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Hub(#[from] convnn_hub::Error),

@@ -49,7 +49,7 @@ impl Model {
     /// [`convnn_hub::download`].
     ///
     /// # Errors
-    /// [`crate::Error::Hub`] if it cannot be had, and those of [`weights::load`].
+    /// [`crate::Error::Hub`] if the download fails, and those of [`weights::load`].
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
 //! From the pixels of a picture to the tensor that a model sees.
 
 use crate::{Error, Result};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use convnn_image::{CHANNELS, Normalization, center_square};
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ impl Preprocessing {
             .flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]))
             .collect();
         let images = planes.len() / (CHANNELS * plane);
-        Ok(Tensor::from_vec(values, (images, CHANNELS, self.size, self.size), &Device::Cpu)?.to_dtype(DType::F32)?)
+        Ok(Tensor::from_vec(values, (images, CHANNELS, self.size, self.size), &Device::Cpu)?)
     }
 
     /// Fails unless the numbers can normalize images of a model for `size`×`size` pixels.

@@ -22,7 +22,7 @@ pub fn config() -> Result<HubConfig> {
 /// The folder of the model `OWNER/NAME[@REVISION]` in the cache, downloaded if necessary.
 ///
 /// # Errors
-/// If it cannot be had, or this build is without the hub.
+/// If it cannot be downloaded, or the program was built without the feature `hub`.
 pub fn folder(name: &str) -> Result<PathBuf> {
     let id = name.parse()?;
     download(&config()?, &id)
@@ -45,7 +45,7 @@ impl Publication<'_> {
     /// Uploads every file that `SHA256SUMS` lists, and it; returns the URL of the commit.
     ///
     /// # Errors
-    /// If a file is missing or has changed, if the hub refuses it, or this build is without the hub.
+    /// If a file is missing or has changed, if the hub rejects it, or the program was built without the feature `hub`.
     pub fn upload(&self, config: &HubConfig) -> Result<String> {
         let id = self.name.parse::<convnn_hub::ModelId>()?;
         if self.name.contains('@') {

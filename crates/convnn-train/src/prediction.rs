@@ -2,7 +2,6 @@
 
 use crate::Result;
 use crate::weights::Weights;
-use candle_core::Device;
 use convnn_core::nn::softmax;
 use convnn_image::Picture;
 use convnn_models::{Model, Preprocessing};
@@ -47,11 +46,6 @@ impl Classifier {
         Ok(Self { model: weights.model()?, preprocessing, labels, view })
     }
 
-    /// The names of the classes, in the order of their numbers.
-    pub fn labels(&self) -> &[String] {
-        &self.labels
-    }
-
     /// What a picture becomes: the bytes of the planes (3, size, size).
     pub fn prepare(&self, picture: &Picture) -> Vec<u8> {
         picture.center(self.preprocessing.size)
@@ -62,7 +56,7 @@ impl Classifier {
     /// # Errors
     /// If the model cannot compute them.
     pub fn predict(&self, prepared: &[Vec<u8>]) -> Result<Vec<Vec<Candidate>>> {
-        let images = self.preprocessing.tensor(&prepared.concat())?.to_device(&Device::Cpu)?;
+        let images = self.preprocessing.tensor(&prepared.concat())?;
         let probabilities = softmax(&self.view.logits(&self.model, &images)?)?.to_vec2::<f32>()?;
         let ranked = |row: Vec<f32>| {
             let mut candidates: Vec<_> = row

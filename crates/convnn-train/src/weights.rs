@@ -16,7 +16,7 @@ use convnn_models::{Model, ModelConfig, Preprocessing};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The weights folder that is part of the program.
+/// The weights folder that is embedded in the program.
 const EMBEDDED_CONFIG: &[u8] = include_bytes!("../embedded/config.json");
 const EMBEDDED_MODEL: &[u8] = include_bytes!("../embedded/model.safetensors");
 
@@ -44,7 +44,7 @@ impl Weights {
     /// Reads the newest checkpoint of a run folder, a checkpoint folder, a weights folder, or `hub:OWNER/NAME[@REVISION]`.
     ///
     /// # Errors
-    /// If `path` is none of these, holds no valid checkpoint, or cannot be had from the hub.
+    /// [`Error::Folder`] if `path` is something else or holds no valid checkpoint; those of reading and downloading.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(name) = path.to_str().and_then(|path| path.strip_prefix(hub::PREFIX)) {
             return Self::open(&hub::folder(name)?);
@@ -80,10 +80,10 @@ impl Weights {
         newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no valid checkpoint"))
     }
 
-    /// The hybrid for CIFAR-10 that is part of this program.
+    /// The hybrid for CIFAR-10 that is embedded in this program.
     ///
     /// # Errors
-    /// None, unless the program is damaged.
+    /// Those of [`convnn_models::weights::decode`].
     pub fn embedded() -> Result<Self> {
         let origin = PathBuf::from("the model inside this program");
         let stored = convnn_models::weights::decode(&origin, EMBEDDED_CONFIG, EMBEDDED_MODEL)?;
