@@ -2,14 +2,20 @@
 
 mod bench;
 mod check;
-mod experiment;
+mod estimate;
+mod experiments;
 mod files;
+mod first_look;
+mod kept;
 mod plan;
-mod published;
+mod protocol;
 mod report;
 mod reproduce;
 mod results;
 mod run_folder;
+mod runner;
+mod slurm;
+mod statistics;
 mod summary;
 mod terminal;
 mod trainer;

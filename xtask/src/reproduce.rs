@@ -1,90 +1,175 @@
 //! `cargo xtask reproduce`: plan, train, report.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Data, Experiments};
-use crate::files::shown;
-use crate::plan::{Plan, Run};
+use crate::estimate::{self, Estimate};
+use crate::experiments::{self, Experiments, Row};
+use crate::files::{read_json, shown, write};
+use crate::first_look;
+use crate::kept;
+use crate::plan::{Filter, Plan, Run};
+use crate::protocol;
 use crate::report;
 use crate::run_folder::{Record, State};
-use crate::summary::Summary;
-use crate::terminal::{print, say};
-use crate::trainer::{self, Failure, Outcome, Trainer};
+use crate::runner::{self, Runner, Tally};
+use crate::slurm;
+use crate::summary::{Records, RunIds, Summary};
+use crate::terminal::{aligned, duration, print, say};
+use crate::trainer::{Trainer, cores};
 use crate::workspace::{data_folder, root};
 
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A preset from xtask/experiments/presets.toml, such as `quick` for the full CIFAR-10
+    /// How much to train: `smoke`, `quick` or `paper`
     #[arg(default_value = "smoke")]
-    preset: String,
-    /// Folder of the full data set [default: the trainer's usual search path]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Where to put the run folders and the report [default: runs/PRESET in the workspace]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Runs per row, with seeds 1 to N [default: set by the preset]
+    budget: String,
+    /// Only these families of experiments; `--list` shows them
+    #[arg(long, value_name = "FAMILY", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only rows with this value on an axis, or this setting; repeatable
+    #[arg(long = "where", value_name = "KEY=VALUE")]
+    conditions: Vec<String>,
+    /// Runs per row, with seeds 1 to N [default: set by the budget]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// Train only the runs whose id contains this
-    #[arg(long, value_name = "SUBSTRING")]
-    only: Option<String>,
-    /// Number of threads of the trainer [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Folder with the official files of CIFAR [default: the trainer's usual search path]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where to put the runs and the report [default: runs/BUDGET in the workspace]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Runs to train at a time, which share the cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: u16,
+    /// Threads of a run [default: the cores, divided by --jobs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// List the runs, and do nothing
+    /// List the families with their axes and budgets, and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Measure a step of each model, show what the runs would need, and train nothing
     #[arg(long)]
     dry_run: bool,
     /// Report on the finished runs, and train nothing
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, visible_alias = "collect", conflicts_with = "dry_run")]
     report_only: bool,
+    /// Write a commented family NAME.toml to start from, and do nothing else
+    #[arg(long, value_name = "NAME")]
+    new: Option<String>,
+    /// What starts the runs
+    #[arg(long, value_enum, default_value_t)]
+    launcher: Launcher,
+    #[command(flatten)]
+    slurm: slurm::Options,
+    /// Folder of the families and budgets
+    #[arg(long, value_name = "DIR")]
+    experiments: Option<PathBuf>,
     /// Use this trainer instead of building one
     #[arg(long, value_name = "PROGRAM")]
     trainer: Option<PathBuf>,
 }
 
+/// What starts the runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Launcher {
+    /// This program, on this machine
+    #[default]
+    Local,
+    /// SLURM, as a job array
+    Slurm,
+}
+
+/// The layout of an output folder. Runs of another one are refused.
+const FORMAT: u32 = 1;
+
+/// `plan.json` in an output folder.
+#[derive(Debug, Deserialize, Serialize)]
+struct Stored {
+    format: u32,
+    budget: String,
+}
+
 impl Args {
     /// Runs the command.
     pub fn run(self) -> Result<ExitCode> {
-        let experiments = Experiments::read(&data_folder("experiments"), &data_folder("paper"))?;
-        let plan = Plan::new(&experiments, &self.preset, self.seeds)?;
-        let selected = plan.select(self.only.as_deref())?;
-        self.check_data(&selected)?;
+        let folder = self.experiments.clone().unwrap_or_else(|| data_folder("experiments"));
+        if let Some(name) = &self.new {
+            let path = experiments::create(&folder, name)?;
+            print(&format!("{}\nedit it, then: cargo xtask reproduce quick --only {name} --dry-run\n", shown(&path)))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let experiments = Experiments::read(&folder, &data_folder("paper"))?;
+        if self.list {
+            print(&list(&experiments)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let filter = Filter { only: self.only.clone(), conditions: self.conditions.clone(), seeds: self.seeds };
+        let plan = Plan::new(&experiments, &self.budget, &filter)?;
         let out = match &self.out {
             Some(out) => env::current_dir()?.join(out),
             None => root().join("runs").join(plan.name),
         };
-        show_plan(&plan, &selected, &out);
+        check_folder(&out, plan.name)?;
+        if let Some(data) = &self.data {
+            self.check_data_folder(data, &plan)?;
+        }
+        let trainer = self.trainer()?;
+        let runs = plan.runs(&trainer)?;
         if self.dry_run {
+            return self.dry_run(&plan, &trainer, &runs, &out);
+        }
+        if self.report_only {
+            let finished = report(&plan, &runs, &out)?;
+            ensure!(finished > 0, "no finished run of `{}` in {}", plan.name, shown(&out));
             return Ok(ExitCode::SUCCESS);
         }
-        let tally = match self.report_only {
-            true => Tally::default(),
-            false => self.train(&selected, &out)?,
-        };
+        for (_, settings) in estimate::datasets(&runs) {
+            trainer.needs(&settings)?;
+        }
+        if self.launcher == Launcher::Slurm {
+            return slurm::submit(&self.slurm, &trainer, &runs, &out, || mark(&out, plan.name));
+        }
+        say(format_args!("{}: {}", plan.name, plan.budget.summary));
+        say(format_args!("{} runs into {}", runs.len(), shown(&out)));
+        mark(&out, plan.name)?;
+        let tally = Runner { trainer: &trainer, out: &out, jobs: self.jobs.into() }.train(&runs)?;
         if tally.interrupted {
             say("interrupted; repeat the command to resume");
             return Ok(ExitCode::from(130));
         }
-        self.report(&plan, &out)?;
-        Ok(tally.conclude(selected.len()))
+        if self.budget == "smoke" {
+            first_look::print(&trainer)?;
+        }
+        report(&plan, &runs, &out)?;
+        if self.budget == "smoke" && tally.failed.is_empty() {
+            self.say_what_next(&experiments, &trainer, &runs, &out)?;
+        }
+        Ok(conclude(&tally, runs.len()))
     }
 
-    fn check_data(&self, selected: &[&Run]) -> Result<()> {
-        let Some(data) = &self.data else {
-            return Ok(());
+    fn trainer(&self) -> Result<Trainer> {
+        let threads = match (self.threads, self.jobs) {
+            (Some(threads), _) => Some(usize::from(threads)),
+            (None, 1) => None,
+            (None, jobs) => Some((cores() / usize::from(jobs)).max(1)),
         };
-        if selected.iter().all(|run| run.data == Data::Sample) {
+        let data = self.data.as_deref().map(std::path::absolute).transpose()?;
+        Ok(Trainer { data, threads, ..Trainer::new(self.trainer.as_deref())? })
+    }
+
+    fn check_data_folder(&self, data: &Path, plan: &Plan) -> Result<()> {
+        if plan.families.iter().all(|planned| planned.training.sample) {
             bail!(
                 "`{0}` trains on the embedded sample and does not use --data; for the full data set, run: \
                  cargo xtask reproduce quick --data {1}",
-                self.preset,
+                self.budget,
                 data.display()
             );
         }
@@ -96,113 +181,203 @@ impl Args {
         Ok(())
     }
 
-    /// Trains the runs that are not finished, and checks those that are.
-    fn train(&self, selected: &[&Run], out: &Path) -> Result<Tally> {
-        let program = match &self.trainer {
-            Some(program) => program.clone(),
-            None => trainer::build()?,
-        };
-        let mut trainer = Trainer::new(program)?;
-        trainer.data = self.data.as_deref().map(std::path::absolute).transpose()?;
-        trainer.threads = self.threads;
-        let mut tally = Tally::default();
-        for (index, run) in selected.iter().enumerate() {
-            let folder = out.join(&run.id);
-            let position = format!("[{}/{}] {}", index + 1, selected.len(), run.id);
-            let state = State::of(&folder);
-            match state {
-                State::New => say(format_args!("{position}: starting")),
-                State::Interrupted => say(format_args!("{position}: resuming")),
-                State::Done => {}
+    fn dry_run(&self, plan: &Plan, trainer: &Trainer, runs: &[Run], out: &Path) -> Result<ExitCode> {
+        let mut missing = Vec::new();
+        for (name, settings) in estimate::datasets(runs) {
+            if let Err(error) = trainer.needs(&settings) {
+                missing.push(format!("{name}: {error:#}"));
             }
-            let started = Instant::now();
-            let failure = match trainer.train(run, &folder)? {
-                Outcome::Interrupted => {
-                    tally.interrupted = true;
-                    break;
-                }
-                Outcome::Failed(failure) => failure,
-                Outcome::Done => match Record::read(&folder, run) {
-                    Ok(record) => {
-                        let done = match state {
-                            State::Done => "already done".to_string(),
-                            State::New | State::Interrupted => format!("done in {} s", started.elapsed().as_secs()),
-                        };
-                        say(format_args!("{position}: {done}, test top-1 {:.2} %", record.result.last.top1));
-                        continue;
-                    }
-                    Err(error) => Failure { why: format!("{error:#}"), invalid_input: false },
-                },
+        }
+        let measured = |run: &Run| run.settings.sample || missing.is_empty() || !missing.iter().any(|line| line.starts_with(&run.settings.dataset));
+        let measurable: Vec<Run> = runs.iter().filter(|run| measured(run)).cloned().collect();
+        let estimate = match measurable.is_empty() {
+            true => None,
+            false => Some(Estimate::measure(trainer, &measurable, |preset| say(format_args!("measuring a step of {preset}")))?),
+        };
+        let done = |run: &Run| State::of(&runner::folder(out, run)) == State::Done;
+        let mut text = format!("{}: {}\n\n", plan.name, plan.budget.summary);
+        text += &estimate::table(plan, runs, estimate.as_ref(), done);
+        text += &format!(
+            "\nTime: of what is not done, one run at a time on {} threads, from a measured step of each model and its operations.\n\
+             Memory: of one run; {} at a time. Runs shared with a family above are counted there.\n",
+            trainer.threads.unwrap_or_else(cores),
+            self.jobs
+        );
+        let (agree, differ) = published_protocol(plan, runs);
+        if agree + differ.len() > 0 && plan.name == "paper" {
+            text += &format!("Published protocol: {agree} of {} published rows agree in every field.\n", agree + differ.len());
+            text += &differ.iter().map(|line| format!("  {line}\n")).collect::<String>();
+        }
+        for line in &missing {
+            text += &format!("Data that are not there: {line}\n");
+        }
+        print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What larger budgets take here, from the time of the runs just done.
+    fn say_what_next(&self, experiments: &Experiments, trainer: &Trainer, runs: &[Run], out: &Path) -> Result<()> {
+        let (mut work, mut seconds) = (0.0, 0.0);
+        for run in runs {
+            let record = Record::read(&runner::folder(out, run), run)?;
+            // 512 images forward and backward, 256 forward.
+            work += run.gflops * f64::from(run.settings.epochs) * (3.0 * 512.0 + 256.0);
+            seconds += record.result.seconds_per_epoch * f64::from(run.settings.epochs);
+        }
+        let mut text = "\nnext:\n".to_owned();
+        for (budget, only) in [("quick", "vgg_branch_ratio"), ("quick", "")] {
+            let filter = Filter {
+                only: if only.is_empty() { Vec::new() } else { vec![only.to_owned()] },
+                conditions: if only.is_empty() { Vec::new() } else { vec!["dataset=cifar10".to_owned()] },
+                seeds: None,
             };
-            say(format_args!("{position}: failed"));
-            tally.failed.push((run.id.clone(), failure));
+            let Ok(plan) = Plan::new(experiments, budget, &filter) else { continue };
+            let planned = plan.runs(trainer)?;
+            let needed: f64 = (planned.iter())
+                .map(|run| run.gflops * f64::from(run.settings.epochs) * (3.0 * 50_000.0 + 10_000.0))
+                .sum();
+            let options = if only.is_empty() { String::new() } else { format!(" --only {only} --where dataset=cifar10") };
+            let command = format!("cargo xtask reproduce {budget}{options} --data DIR");
+            text += &format!("  {command:<88} # {} runs, about {} here\n", planned.len(), duration(needed / work * seconds));
         }
-        Ok(tally)
+        text += "  cargo xtask reproduce paper --dry-run                                  # what each row of the paper takes here\n";
+        Ok(print(&text)?)
     }
+}
 
-    fn report(&self, plan: &Plan, out: &Path) -> Result<()> {
-        let mut records = Vec::new();
-        for run in &plan.runs {
-            let folder = out.join(&run.id);
-            if State::of(&folder) == State::Done {
-                match Record::read(&folder, run) {
-                    Ok(record) => records.push(record),
-                    Err(error) => say(format_args!("{} is omitted from the report: {error:#}", run.id)),
-                }
+/// How many rows of the plan agree with their published run in every field, and the differences of the others.
+pub fn published_protocol(plan: &Plan, runs: &[Run]) -> (usize, Vec<String>) {
+    let (mut agree, mut differ) = (0, Vec::new());
+    for planned in &plan.families {
+        for row in &planned.rows {
+            let Some(published) = &row.published else { continue };
+            let is_row = |(family, id): &(String, String)| *family == planned.family.id && *id == row.id;
+            let Some(run) = runs.iter().find(|run| run.rows.iter().any(is_row)) else { continue };
+            match protocol::differences(run, published).as_slice() {
+                [] => agree += 1,
+                differences => differ.push(format!("{} {}: {}", planned.family.id, row.id, differences.join(", "))),
             }
         }
-        if records.is_empty() {
-            ensure!(!self.report_only, "no finished run of `{}` in {}", plan.name, shown(out));
-            return Ok(());
-        }
-        let summary = Summary::new(plan, &records);
-        let paths = report::write(&summary, out)?;
-        let mut text = report::terminal_tables(&summary);
-        text += "\nreport:\n";
-        for path in paths {
-            text += &format!("  {}\n", shown(&path));
-        }
-        print(&text).context("cannot write to stdout")
     }
+    (agree, differ)
 }
 
-/// How the selected runs ended.
-#[derive(Default)]
-struct Tally {
-    /// The ids of the runs that failed, in order.
-    failed: Vec<(String, Failure)>,
-    interrupted: bool,
-}
-
-impl Tally {
-    /// Says which of `runs` runs failed and why, grouping consecutive runs that failed for the same reason.
-    fn conclude(&self, runs: usize) -> ExitCode {
-        if self.failed.is_empty() {
-            return ExitCode::SUCCESS;
-        }
-        say(format_args!("{} of {runs} runs failed; repeat the command to retry them:", self.failed.len()));
-        for (index, (id, failure)) in self.failed.iter().enumerate() {
-            say(format_args!("  {id}"));
-            if self.failed.get(index + 1).is_none_or(|next| next.1.why != failure.why) {
-                for line in failure.why.lines() {
-                    say(format_args!("    {line}"));
-                }
+/// The finished runs of a plan, and which rows they belong to.
+pub fn finished(plan: &Plan, runs: &[Run], out: &Path) -> (RunIds, Records) {
+    let mut records = Records::new();
+    for run in runs {
+        let folder = runner::folder(out, run);
+        if State::of(&folder) == State::Done {
+            match Record::read(&folder, run) {
+                Ok(record) => drop(records.insert(run.id.clone(), record)),
+                Err(error) => say(format_args!("{} is omitted from the report: {error:#}", run.label)),
             }
         }
-        let invalid = self.failed.iter().filter(|(_, failure)| failure.invalid_input).count();
-        ExitCode::from(if invalid == runs { 2 } else { 1 })
     }
+    (ids(plan, runs), records)
 }
 
-fn show_plan(plan: &Plan, selected: &[&Run], out: &Path) {
-    say(format_args!("{}: {}", plan.name, plan.preset.summary));
-    say(format_args!("runs in {}:", shown(out)));
-    for run in selected {
-        let state = match State::of(&out.join(&run.id)) {
-            State::New => "new",
-            State::Interrupted => "interrupted",
-            State::Done => "done",
-        };
-        say(format_args!("  {state:<11}  {:<36}  {}", run.id, run.command()));
+/// The ids of the runs of every row, by seed.
+fn ids(plan: &Plan, runs: &[Run]) -> RunIds {
+    let mut ids = RunIds::new();
+    for planned in &plan.families {
+        for Row { id, .. } in &planned.rows {
+            let name = (planned.family.id.clone(), id.clone());
+            let mut own: Vec<&Run> = runs.iter().filter(|run| run.rows.contains(&name)).collect();
+            own.sort_by_key(|run| run.settings.seed);
+            ids.insert(name, own.iter().map(|run| run.id.clone()).collect());
+        }
     }
+    ids
+}
+
+/// Writes the report of the finished runs, prints its tables, and returns the number of runs.
+fn report(plan: &Plan, runs: &[Run], out: &Path) -> Result<usize> {
+    let (ids, records) = finished(plan, runs, out);
+    if records.is_empty() {
+        return Ok(0);
+    }
+    let summary = Summary::new(plan, &ids, &records)?;
+    let paths = report::write(&summary, out)?;
+    let mut text = report::terminal_tables(&summary);
+    if plan.name == "smoke" {
+        text += &kept::terminal()?;
+    }
+    text += "\nreport:\n";
+    for path in paths {
+        text += &format!("  {}\n", shown(&path));
+    }
+    print(&text).context("cannot write to stdout")?;
+    Ok(records.len())
+}
+
+/// Says which runs failed and why.
+fn conclude(tally: &Tally, runs: usize) -> ExitCode {
+    if tally.failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    say(format_args!("{} of {runs} runs failed; repeat the command to retry them:", tally.failed.len()));
+    for (index, failure) in tally.failed.iter().enumerate() {
+        say(format_args!("  {}", failure.label));
+        // Consecutive runs that failed for the same reason share it.
+        if tally.failed.get(index + 1).is_none_or(|next| next.why != failure.why) {
+            failure.why.lines().for_each(|line| say(format_args!("    {line}")));
+        }
+    }
+    let invalid = tally.failed.iter().filter(|failure| failure.invalid_input).count();
+    ExitCode::from(if invalid == runs { 2 } else { 1 })
+}
+
+/// Refuses an output folder that holds something else.
+fn check_folder(out: &Path, budget: &str) -> Result<()> {
+    let file = out.join("plan.json");
+    if !file.exists() {
+        let empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
+        ensure!(
+            empty,
+            "--out {}: the folder is not empty and holds no runs of this version (no plan.json); choose another folder",
+            shown(out)
+        );
+        return Ok(());
+    }
+    let stored: Stored = read_json(&file)?;
+    ensure!(
+        stored.format == FORMAT,
+        "--out {}: its runs are of format {}; expected {FORMAT}; choose another folder",
+        shown(out),
+        stored.format
+    );
+    ensure!(
+        stored.budget == budget,
+        "--out {}: its runs are of budget `{}`, not `{budget}`; choose another folder",
+        shown(out),
+        stored.budget
+    );
+    Ok(())
+}
+
+/// Makes a folder an output folder.
+fn mark(out: &Path, budget: &str) -> Result<()> {
+    let stored = Stored { format: FORMAT, budget: budget.to_owned() };
+    write(&out.join("plan.json"), &(serde_json::to_string_pretty(&stored)? + "\n"))
+}
+
+/// The families with their axes and budgets.
+fn list(experiments: &Experiments) -> Result<String> {
+    let mut text = String::new();
+    for (name, budget) in &experiments.budgets {
+        text += &format!("{name}: {}\n", budget.summary);
+    }
+    text.push('\n');
+    let mut lines = vec![["family", "axes", "rows × seeds by budget", "claims"].map(str::to_owned).to_vec()];
+    for family in &experiments.families {
+        let axes: Vec<_> = family.axes.iter().map(|axis| axis.name.as_str()).collect();
+        let mut budgets = Vec::new();
+        for (name, training) in &family.budgets {
+            let rows = family.rows(training, &experiments.tables)?;
+            budgets.push(format!("{name} {}×{}", rows.len(), training.seeds));
+        }
+        lines.push(vec![family.id.clone(), axes.join(" "), budgets.join(", "), family.claims.len().to_string()]);
+    }
+    Ok(text + &aligned(&lines))
 }

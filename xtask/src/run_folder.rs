@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::experiment::Settings;
 use crate::files::{read_json, read_json_lines, read_toml};
-use crate::plan::Run;
+use crate::plan::{Run, comparable};
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,15 @@ impl State {
     }
 }
 
-/// The results of a finished run.
+/// A finished run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Record {
-    /// The run's id in the plan.
+    /// The run's id.
     pub id: String,
     /// The command that repeats it.
     pub command: String,
+    /// Its resolved configuration.
+    pub config: serde_json::Value,
     /// What it reached.
     pub result: RunResult,
     /// Its epochs, in order.
@@ -63,6 +65,12 @@ pub struct Environment {
     pub threads: usize,
     /// Operating system and architecture.
     pub system: String,
+    /// The revision of the repository that the trainer was built from.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// When the run was last started, in seconds since 1970.
+    #[serde(default)]
+    pub started: Option<i64>,
 }
 
 /// `result.json`.
@@ -119,46 +127,49 @@ pub struct Epoch {
 impl Record {
     /// Reads the finished run in `folder`, and refuses one that is damaged or was not trained as planned.
     pub fn read(folder: &Path, run: &Run) -> Result<Self> {
+        let stored: toml::Table = read_toml(&folder.join("config.toml"))?;
         let record = Self {
             id: run.id.clone(),
-            command: run.command(),
+            command: run.settings.command(),
+            config: comparable(&serde_json::to_value(stored)?, run.settings.sample),
             result: read_json(&folder.join("result.json"))?,
             epochs: read_json_lines(&folder.join("metrics.jsonl"))?,
             environment: read_json(&folder.join("environment.json"))?,
         };
-        record.check(run, &read_toml(&folder.join("config.toml"))?)?;
+        record.check(run)?;
         Ok(record)
     }
 
-    fn check(&self, run: &Run, config: &toml::Table) -> Result<()> {
-        let result = &self.result;
-        for (what, found, planned) in [
-            ("preset", &result.preset, &run.base),
-            ("seed", &result.seed.to_string(), &run.seed.to_string()),
-            ("epochs", &result.epochs.to_string(), &run.epochs.to_string()),
-        ] {
-            ensure!(found == planned, "the folder holds a run with {what} = {found}; expected {planned}");
+    fn check(&self, run: &Run) -> Result<()> {
+        let planned = comparable(&run.config, run.settings.sample);
+        if let Some(difference) = first_difference("", &self.config, &planned) {
+            bail!("the folder holds another run: {difference}");
         }
+        let (seed, planned) = (self.result.seed, u64::from(run.settings.seed));
+        ensure!(seed == planned, "the folder holds another run: seed is {seed}; expected {planned}");
         ensure!(
-            self.epochs.len() == run.epochs as usize,
+            self.epochs.len() == run.settings.epochs as usize,
             "metrics.jsonl has {} lines; expected one for each of the {} epochs",
             self.epochs.len(),
-            run.epochs
+            run.settings.epochs
         );
-        check_settings(&run.set, config)
+        Ok(())
     }
 }
 
-/// Checks that the configuration resolved by the trainer contains every planned setting.
-fn check_settings(set: &Settings, config: &toml::Table) -> Result<()> {
-    for (key, planned) in set {
-        let mut parts = key.split('.');
-        let first = parts.next().and_then(|part| config.get(part));
-        match parts.fold(first, |table, part| table?.get(part)) {
-            Some(found) if found == planned => {}
-            Some(found) => bail!("the folder holds a run with {key} = {found}; expected {planned}"),
-            None => bail!("the folder holds a run without `{key}` in its config.toml; expected {planned}"),
+/// The first key with another value, in words. Numbers are compared as numbers.
+pub fn first_difference(key: &str, found: &Json, planned: &Json) -> Option<String> {
+    match (found, planned) {
+        (Json::Object(a), Json::Object(b)) => {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            let inner = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+            let mut keys = keys.map(|name| {
+                let absent = &Json::Null;
+                first_difference(&inner(name), a.get(name).unwrap_or(absent), b.get(name).unwrap_or(absent))
+            });
+            keys.find_map(|difference| difference)
         }
+        (a, b) if a == b || a.as_f64().is_some_and(|a| b.as_f64() == Some(a)) => None,
+        (a, b) => Some(format!("{key} is {a}; expected {b}")),
     }
-    Ok(())
 }

@@ -1,17 +1,24 @@
-//! Means over the runs of each row, and what they say about the claims.
+//! What the finished runs say: means over seeds, and verdicts on the claims.
 
-use crate::experiment::{Claim, Family, Preset, Row, Training};
-use crate::plan::Plan;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::experiments::{Budget, Claim, DATASET, Family, Row, Selector, Training};
+use crate::plan::{Plan, Planned};
 use crate::run_folder::{Record, RunResult};
+use crate::statistics::{Difference, Mean, Scores, Spread};
 
 /// The contents of a report: every row of the plan with its finished runs.
 pub struct Summary<'a> {
-    /// The preset's name.
+    /// The budget's name.
     pub name: &'a str,
-    /// What the preset is for.
-    pub preset: &'a Preset,
+    /// What the budget is for.
+    pub budget: &'a Budget,
     /// The families in order.
     pub families: Vec<FamilySummary<'a>>,
+    /// The finished runs, in order and once each.
+    pub records: Vec<&'a Record>,
 }
 
 /// A family with its rows and claims.
@@ -23,73 +30,99 @@ pub struct FamilySummary<'a> {
     /// The rows in order, including those without a finished run.
     pub rows: Vec<RowSummary<'a>>,
     /// The claims in order.
-    pub verdicts: Vec<(&'a Claim, Verdict)>,
+    pub verdicts: Vec<Judged<'a>>,
+    /// Which axes have more than one value.
+    pub varies: Vec<bool>,
 }
 
 /// A row and its finished runs.
 pub struct RowSummary<'a> {
     /// The row.
     pub row: &'a Row,
-    /// Finished runs, by seed.
-    pub records: Vec<&'a Record>,
-    /// Number of planned runs.
-    pub planned: usize,
+    /// The runs by seed; `None` where one is not finished.
+    pub runs: Vec<Option<&'a Record>>,
 }
 
-/// A mean over seeds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mean {
-    /// The mean.
-    pub mean: f64,
-    /// The sample standard deviation (n − 1); `None` for a single run.
-    pub sd: Option<f64>,
-    /// Number of runs.
-    pub n: usize,
+/// A claim about some rows, and what the runs say about it.
+pub struct Judged<'a> {
+    /// The claim.
+    pub claim: &'a Claim,
+    /// The values of the axes that the claim leaves open, such as the data set.
+    pub about: String,
+    /// What was published, in points: the difference for each row claimed to be worse.
+    pub published: Vec<Option<f64>>,
+    /// What the runs say.
+    pub verdict: Verdict,
 }
 
 /// What the runs say about a claim.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// The difference is above zero with 95 % confidence.
-    Holds(Difference),
-    /// The difference is below zero with 95 % confidence.
-    DoesNotHold(Difference),
-    /// Neither, for the given reason.
-    NotDecidable(&'static str),
+    /// Every difference is above zero with 95 % confidence.
+    Holds(Vec<Difference>),
+    /// A difference is below zero with 95 % confidence.
+    DoesNotHold(Vec<Difference>),
+    /// Neither.
+    NotDecidable(Vec<Difference>),
+    /// Runs are missing, or the budget is too small to tell.
+    Open(&'static str),
 }
 
-/// The difference of two means, in points of test top-1.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Difference {
-    /// The mean of the row claimed to be better, minus that of the other.
-    pub mean: f64,
-    /// Half the width of the 95 % interval.
-    pub margin: f64,
-}
+/// The records of the runs by id.
+pub type Records = BTreeMap<String, Record>;
+
+/// The ids of the runs of each row by seed, by family and row.
+pub type RunIds = BTreeMap<(String, String), Vec<String>>;
 
 impl<'a> Summary<'a> {
     /// Assigns `records` to the rows of `plan`.
-    pub fn new(plan: &Plan<'a>, records: &'a [Record]) -> Self {
-        let families = plan.families().into_iter().filter_map(|family| {
-            let training = family.presets.get(plan.name)?;
-            let rows: Vec<_> = family.rows.iter().map(|row| row_summary(plan, family, row, records)).collect();
-            let verdicts = family.claims.iter().map(|claim| (claim, judge(claim, &rows, plan.preset)));
-            Some(FamilySummary { family, training, verdicts: verdicts.collect(), rows })
-        });
-        Self { name: plan.name, preset: plan.preset, families: families.collect() }
+    pub fn new(plan: &'a Plan<'a>, ids: &RunIds, records: &'a Records) -> Result<Self> {
+        let mut families = Vec::new();
+        let mut used = Vec::new();
+        for planned in &plan.families {
+            let rows: Vec<_> = planned.rows.iter().map(|row| RowSummary::new(planned, row, ids, records)).collect();
+            for record in rows.iter().flat_map(|row| row.runs.iter().flatten()) {
+                if !used.iter().any(|other: &&Record| other.id == record.id) {
+                    used.push(*record);
+                }
+            }
+            families.push(FamilySummary {
+                verdicts: judge(planned, &rows, plan.budget)?,
+                family: planned.family,
+                training: planned.training,
+                varies: (0..planned.family.axes.len()).map(|axis| planned.varies(axis)).collect(),
+                rows,
+            });
+        }
+        Ok(Self { name: plan.name, budget: plan.budget, families, records: used })
     }
 
-    /// All finished runs.
-    pub fn records(&self) -> impl Iterator<Item = &'a Record> {
-        let rows = self.families.iter().flat_map(|family| &family.rows);
-        rows.flat_map(|row| row.records.iter().copied())
+    /// Number of planned runs, those shared by rows counted for each.
+    pub fn planned(&self) -> usize {
+        self.families.iter().flat_map(|family| &family.rows).map(|row| row.runs.len()).sum()
+    }
+
+    /// Number of those that are finished.
+    pub fn finished(&self) -> usize {
+        self.families.iter().flat_map(|family| &family.rows).map(|row| row.records().count()).sum()
     }
 }
 
-impl RowSummary<'_> {
+impl<'a> RowSummary<'a> {
+    fn new(planned: &'a Planned, row: &'a Row, ids: &RunIds, records: &'a Records) -> Self {
+        let ids = ids.get(&(planned.family.id.clone(), row.id.clone()));
+        let runs = (0..planned.seeds as usize).map(|seed| records.get(ids?.get(seed)?)).collect();
+        Self { row, runs }
+    }
+
+    /// The finished runs.
+    pub fn records(&self) -> impl Iterator<Item = &'a Record> {
+        self.runs.iter().copied().flatten()
+    }
+
     /// The mean of a figure over the finished runs; `None` if there are none.
     pub fn mean(&self, figure: impl Fn(&RunResult) -> f64) -> Option<Mean> {
-        let values: Vec<f64> = self.records.iter().map(|record| figure(&record.result)).collect();
+        let values: Vec<f64> = self.records().map(|record| figure(&record.result)).collect();
         Mean::of(&values)
     }
 
@@ -97,78 +130,88 @@ impl RowSummary<'_> {
     pub fn top1(&self) -> Option<Mean> {
         self.mean(|result| result.last.top1)
     }
+
+    fn scores(&self) -> Scores {
+        self.runs.iter().map(|run| run.map(|record| record.result.last.top1)).collect()
+    }
 }
 
-impl Mean {
-    /// The mean of `values`; `None` if there are none.
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let n = values.len();
-        if n == 0 {
-            return None;
+/// Judges every claim for every combination of values on the axes that it does not name.
+fn judge<'a>(
+    planned: &Planned<'a>,
+    rows: &[RowSummary],
+    budget: &Budget,
+) -> Result<Vec<Judged<'a>>> {
+    let family = planned.family;
+    let published = |row: &Row| row.published.as_ref().map(|published| published.top1);
+    let mut verdicts = Vec::new();
+    for claim in &family.claims {
+        let named = |axis: &str| {
+            claim.better.contains_key(axis) || claim.worse.iter().any(|worse| worse.contains_key(axis))
+        };
+        let mut seen: Vec<Vec<usize>> = Vec::new();
+        for row in rows {
+            let open: Vec<usize> = (0..family.axes.len()).filter(|&axis| !named(&family.axes[axis].name)).collect();
+            let values: Vec<usize> = open.iter().map(|&axis| row.row.values[axis]).collect();
+            if seen.contains(&values) || !family.matches(&row.row.values, &claim.only)? {
+                continue;
+            }
+            let group: Vec<&RowSummary> =
+                rows.iter().filter(|other| open.iter().zip(&values).all(|(&axis, &value)| other.row.values[axis] == value)).collect();
+            seen.push(values);
+            let find = |selector: &Selector| -> Result<Vec<&RowSummary>> {
+                let mut found = Vec::new();
+                for row in &group {
+                    if family.matches(&row.row.values, selector)? {
+                        found.push(*row);
+                    }
+                }
+                Ok(found)
+            };
+            let better = find(&claim.better)?;
+            let worse: Vec<Vec<&RowSummary>> = claim.worse.iter().map(find).collect::<Result<_>>()?;
+            let worse: Vec<&RowSummary> = worse.into_iter().flatten().collect();
+            let shown = |axis: usize| open.contains(&axis) && (planned.varies(axis) || family.axes[axis].name == DATASET);
+            let known: Option<Vec<f64>> = better.iter().map(|row| published(row.row)).collect();
+            let known = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64);
+            verdicts.push(Judged {
+                claim,
+                about: row.row.label(family, shown),
+                published: worse.iter().map(|row| Some(known? - published(row.row)?)).collect(),
+                verdict: verdict(&better, &worse, &group, budget, row.row),
+            });
         }
-        let mean = values.iter().sum::<f64>() / n as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let sd = (n > 1).then(|| (squares / (n - 1) as f64).sqrt());
-        Some(Self { mean, sd, n })
     }
+    Ok(verdicts)
 }
 
-fn row_summary<'a>(plan: &Plan<'a>, family: &Family, row: &'a Row, records: &'a [Record]) -> RowSummary<'a> {
-    let planned = (plan.runs.iter()).filter(|run| run.family.id == family.id && run.row.id == row.id);
-    let ids: Vec<&str> = planned.map(|run| run.id.as_str()).collect();
-    RowSummary {
-        row,
-        records: records.iter().filter(|record| ids.contains(&record.id.as_str())).collect(),
-        planned: ids.len(),
-    }
+/// Spread of single published runs, in points, where ours cannot tell.
+fn published_spread(row: &Row) -> Option<Spread> {
+    row.spread.map(|sd| Spread { sd, freedom: None })
 }
 
-fn judge(claim: &Claim, rows: &[RowSummary], preset: &Preset) -> Verdict {
-    let top1 = |id: &str| rows.iter().find(|row| row.row.id == id).and_then(RowSummary::top1);
-    let (Some(better), Some(worse)) = (top1(&claim.better), top1(&claim.worse)) else {
-        return Verdict::NotDecidable("a run is missing");
+fn verdict(better: &[&RowSummary], worse: &[&RowSummary], group: &[&RowSummary], budget: &Budget, row: &Row) -> Verdict {
+    if better.is_empty() || worse.is_empty() || better.iter().chain(worse).any(|row| row.records().next().is_none()) {
+        return Verdict::Open("runs are missing");
+    }
+    if !budget.verdicts {
+        return Verdict::Open("too little training");
+    }
+    let scores: Vec<Scores> = group.iter().map(|row| row.scores()).collect();
+    let Some(spread) = Spread::of(&scores).or_else(|| published_spread(row)) else {
+        return Verdict::Open("only one seed, and no published spread; --seeds 3 gives one");
     };
-    if !preset.verdicts {
-        return Verdict::NotDecidable("too little training");
-    }
-    match difference(better, worse) {
-        None => Verdict::NotDecidable("only one seed; --seeds 3 gives a spread"),
-        Some(found) if found.mean - found.margin > 0.0 => Verdict::Holds(found),
-        Some(found) if found.mean + found.margin < 0.0 => Verdict::DoesNotHold(found),
-        Some(_) => Verdict::NotDecidable("the difference is within the spread over seeds"),
-    }
-}
-
-/// The 95 % interval of the difference of two means with unequal variances, using the degrees of freedom of the smaller
-/// sample (never narrower than Welch's). `None` if a mean has no spread.
-fn difference(better: Mean, worse: Mean) -> Option<Difference> {
-    /// Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
-    const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
-    let variance = better.sd?.powi(2) / better.n as f64 + worse.sd?.powi(2) / worse.n as f64;
-    let freedom = better.n.min(worse.n) - 1;
-    Some(Difference { mean: better.mean - worse.mean, margin: T[freedom.min(T.len()) - 1] * variance.sqrt() })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn mean_and_spread() {
-        let mean = Mean::of(&[2.0, 4.0, 6.0]).unwrap();
-        assert_eq!((mean.mean, mean.sd, mean.n), (4.0, Some(2.0), 3));
-        assert_eq!(Mean::of(&[3.0]).unwrap().sd, None);
-        assert_eq!(Mean::of(&[]), None);
-    }
-
-    #[test]
-    fn an_interval_needs_two_runs_per_row() {
-        let [one, three] = [&[80.0][..], &[80.0, 81.0, 82.0]].map(|values| Mean::of(values).unwrap());
-        assert_eq!(difference(three, one), None);
-        // sd 1, n 3 on both sides: t(2) · √(1/3 + 1/3) = 4.303 · 0.8165.
-        let found = difference(three, Mean { mean: 70.0, ..three }).unwrap();
-        assert_eq!(found.mean, 11.0);
-        assert!((found.margin - 3.513).abs() < 1e-3, "{}", found.margin);
+    let better: Vec<Scores> = better.iter().map(|row| row.scores()).collect();
+    let better: Vec<&Scores> = better.iter().collect();
+    let found = worse.iter().map(|row| Difference::of(&better, &row.scores(), spread, group.len()));
+    let Some(found) = found.collect::<Option<Vec<_>>>() else {
+        return Verdict::Open("the rows have no seed in common");
+    };
+    if found.iter().any(|difference| difference.mean + difference.margin < 0.0) {
+        Verdict::DoesNotHold(found)
+    } else if found.iter().all(|difference| difference.mean - difference.margin > 0.0) {
+        Verdict::Holds(found)
+    } else {
+        Verdict::NotDecidable(found)
     }
 }

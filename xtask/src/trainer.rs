@@ -1,142 +1,134 @@
-//! Builds the trainer, `convnn`, and runs it as a process.
+//! The trainer, `convnn`, as a process.
 
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::env;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use crate::plan::Run;
+use crate::files::shown;
+use crate::plan::{Run, RunSettings};
 use crate::run_folder::State;
 use crate::workspace;
 
 /// The trainer's binary and how to start it.
+#[derive(Clone, Debug)]
 pub struct Trainer {
     /// The binary.
     pub program: PathBuf,
-    /// The folder of the full data set; without it the trainer searches its usual places.
+    /// The folder of the full data sets; without it the trainer searches its usual places.
     pub data: Option<PathBuf>,
-    /// The number of threads; without it the trainer uses all cores.
-    pub threads: Option<u16>,
-    /// The signal that interrupted us, or 0; the trainer gets it too.
-    signal: Arc<AtomicUsize>,
+    /// The number of threads of a run; without it the trainer uses all cores.
+    pub threads: Option<usize>,
 }
 
-/// How a run ended.
-pub enum Outcome {
-    /// It finished.
-    Done,
-    /// It failed.
-    Failed(Failure),
-    /// Ctrl-C, SIGTERM or SIGHUP interrupted it; it can be resumed.
-    Interrupted,
+/// What the trainer says about a configuration, by `convnn info PRESET --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Described {
+    /// The resolved configuration.
+    pub config: serde_json::Value,
+    /// Trainable parameters.
+    pub params: u64,
+    /// GFLOPs of the forward pass of an image.
+    pub gflops: f64,
+    /// Peak memory in bytes.
+    pub memory_bytes: u64,
 }
 
-/// Why a run failed.
-pub struct Failure {
-    /// The last lines it wrote, and its exit status.
-    pub why: String,
-    /// Whether it rejected its input before training.
-    pub invalid_input: bool,
+/// What a run needs on this machine, by `convnn train --dry-run --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Needs {
+    /// GFLOPs of the forward pass of an image.
+    pub gflops: f64,
+    /// Most disk space at a time in bytes.
+    pub disk_bytes: u64,
+    /// Seconds of an epoch with its evaluation.
+    pub seconds_per_epoch: f64,
 }
 
 impl Trainer {
-    /// A trainer that saves a checkpoint when Ctrl-C, SIGTERM or SIGHUP interrupts us. A second signal ends this process
-    /// at once; the trainer still saves.
-    pub fn new(program: PathBuf) -> Result<Self> {
-        let (signal, interrupted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        for caught in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_conditional_shutdown(caught, 128 + caught, Arc::clone(&interrupted))?;
-            signal_hook::flag::register(caught, Arc::clone(&interrupted))?;
-            signal_hook::flag::register_usize(caught, Arc::clone(&signal), caught as usize)?;
-        }
-        Ok(Self { program, data: None, threads: None, signal })
+    /// The trainer at `program`, or one built now.
+    pub fn new(program: Option<&Path>) -> Result<Self> {
+        let program = match program {
+            Some(program) => std::path::absolute(program)?,
+            None => build()?,
+        };
+        Ok(Self { program, data: None, threads: None })
     }
 
-    /// Trains `run` in `folder`, resuming from its last checkpoint if there is one. Whatever the trainer writes to
-    /// stderr is copied to our stderr and to `log.txt` in the folder.
-    ///
-    /// If the run is finished, the trainer only compares the folder with the configuration of `run`.
-    pub fn train(&self, run: &Run, folder: &Path) -> Result<Outcome> {
-        let mut command = self.command(run, folder);
-        match State::of(folder) {
-            State::New => {}
-            State::Interrupted => {
-                command.arg("--resume");
+    /// What each configuration is in full. The seed is of no account.
+    pub fn describe(&self, settings: &[RunSettings]) -> Result<Vec<Described>> {
+        let describe = |settings: &RunSettings| -> Result<Described> {
+            let mut command = Command::new(&self.program);
+            command.arg("info").arg(&settings.preset).arg("--json");
+            for assignment in settings.assignments() {
+                command.arg("--set").arg(assignment);
             }
-            State::Done => return self.verify(&mut command),
-        }
-        let mut child = self.start(&mut command)?;
-        let stderr = child.stderr.take().context("stderr is piped")?;
-        let log = Log::new(folder);
-        let copying = thread::spawn(move || log.copy(stderr));
-        let status = self.wait(&mut child)?;
-        let last_lines = match copying.join() {
-            Ok(lines) => lines.with_context(|| format!("cannot write the log of {}", run.id))?,
-            Err(_) => bail!("the log of {} was lost", run.id),
+            self.json(&mut command)
         };
-        Ok(match status {
-            _ if self.signal.load(Ordering::Relaxed) != 0 => Outcome::Interrupted,
-            status if status.success() => Outcome::Done,
-            status => Outcome::Failed(Failure::new(&last_lines, status)),
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let share = settings.len().div_ceil(workers).max(1);
+        thread::scope(|scope| {
+            let chunks = settings.chunks(share);
+            let started: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().map(describe).collect())).collect();
+            let mut all = Vec::new();
+            for worker in started {
+                let chunk: Result<Vec<Described>> = worker.join().unwrap_or_else(|_| bail!("a thread panicked"));
+                all.extend(chunk?);
+            }
+            Ok(all)
         })
     }
 
-    fn verify(&self, command: &mut Command) -> Result<Outcome> {
-        let output = self.start(command)?.wait_with_output()?;
-        if output.status.success() {
-            return Ok(Outcome::Done);
-        }
-        Ok(Outcome::Failed(Failure::new(&String::from_utf8_lossy(&output.stderr), output.status)))
-    }
-
-    fn command(&self, run: &Run, folder: &Path) -> Command {
+    /// Measures what a run needs. Fails with the trainer's words if its images are not there.
+    pub fn needs(&self, settings: &RunSettings) -> Result<Needs> {
         let mut command = Command::new(&self.program);
-        command.args(run.arguments(self.data.as_deref()));
-        command.arg("--out").arg(folder);
+        command.args(settings.arguments(self.data.as_deref())).args(["--dry-run", "--json"]);
         if let Some(threads) = self.threads {
             command.arg("--threads").arg(threads.to_string());
         }
-        command
+        self.json(&mut command)
     }
 
-    fn start(&self, command: &mut Command) -> Result<Child> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.spawn().with_context(|| format!("cannot start {}", self.program.display()))
-    }
-
-    /// Waits for the process to exit, and sends it the signal that interrupts us.
-    ///
-    /// Ctrl-C in a terminal reaches the trainer directly as well; it takes both for one.
-    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
-        let mut sent = false;
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(status);
-            }
-            let signal = self.signal.load(Ordering::Relaxed);
-            if signal != 0 && !sent {
-                let mut kill = Command::new("kill");
-                kill.arg(format!("-{signal}")).arg(child.id().to_string()).stderr(Stdio::null());
-                // The process may have just ended.
-                kill.status().context("cannot start `kill`")?;
-                sent = true;
-            }
-            thread::sleep(Duration::from_millis(20));
+    /// The trainer's arguments for `run` in `folder`, resuming from its last checkpoint if there is one.
+    pub fn arguments(&self, run: &Run, folder: &Path) -> Vec<std::ffi::OsString> {
+        let mut arguments = run.settings.arguments(self.data.as_deref());
+        arguments.extend(["--out".into(), folder.into()]);
+        if let Some(threads) = self.threads {
+            arguments.extend(["--threads".into(), threads.to_string().into()]);
         }
+        arguments
     }
-}
 
-impl Failure {
-    fn new(last_lines: &str, status: ExitStatus) -> Self {
-        Self { why: format!("{last_lines}{status}"), invalid_input: status.code() == Some(2) }
+    /// Starts `run` in `folder`. What the trainer writes to stderr is appended to `log`.
+    pub fn start(&self, run: &Run, folder: &Path, log: &Path) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments(run, folder));
+        if State::of(folder) == State::Interrupted {
+            command.arg("--resume");
+        }
+        let parent = log.parent().map_or(Ok(()), fs::create_dir_all);
+        let file = parent.and_then(|()| OpenOptions::new().create(true).append(true).open(log));
+        let file = file.with_context(|| format!("cannot write {}", shown(log)))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        command.spawn().with_context(|| format!("cannot start {}", shown(&self.program)))
+    }
+
+    /// Runs a command of the trainer that prints JSON.
+    pub fn json<T: DeserializeOwned>(&self, command: &mut Command) -> Result<T> {
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let Output { status, stdout, stderr } =
+            command.output().with_context(|| format!("cannot start {}", shown(&self.program)))?;
+        if !status.success() {
+            let text = String::from_utf8_lossy(&stderr);
+            let text = text.find("error: ").map_or(text.as_ref(), |start| &text[start + "error: ".len()..]);
+            bail!("{}", if text.is_empty() { format!("the trainer ended with {status}") } else { text.trim_end().to_owned() });
+        }
+        serde_json::from_slice(&stdout).with_context(|| format!("{} printed something else than JSON", shown(&self.program)))
     }
 }
 
@@ -156,49 +148,8 @@ pub fn build() -> Result<PathBuf> {
     executable.context("cargo did not report the path of the binary `convnn`")
 }
 
-/// Copies the trainer's stderr to ours and to the log in the run's folder.
-struct Log {
-    folder: PathBuf,
-    file: Option<File>,
-    /// Lines written before the run folder exists: invalid input creates no folder, and so no log.
-    waiting: Vec<u8>,
-    last: VecDeque<String>,
-}
-
-impl Log {
-    fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), file: None, waiting: Vec::new(), last: VecDeque::new() }
-    }
-
-    /// Copies everything, and returns the last lines.
-    fn copy(mut self, from: ChildStderr) -> io::Result<String> {
-        const KEPT: usize = 8;
-        let mut from = BufReader::new(from);
-        let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line)? > 0 {
-            // A closed terminal must not end the run.
-            let _ = io::stderr().write_all(&line);
-            self.write(&line)?;
-            if self.last.len() == KEPT {
-                self.last.pop_front();
-            }
-            self.last.push_back(String::from_utf8_lossy(&line).into_owned());
-            line.clear();
-        }
-        self.write(&[])?;
-        Ok(self.last.into_iter().collect())
-    }
-
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
-        self.waiting.extend_from_slice(line);
-        if self.file.is_none() && State::of(&self.folder) != State::New {
-            let path = self.folder.join("log.txt");
-            self.file = Some(OpenOptions::new().create(true).append(true).open(path)?);
-        }
-        if let Some(file) = &mut self.file {
-            file.write_all(&self.waiting)?;
-            self.waiting.clear();
-        }
-        Ok(())
-    }
+/// The number of processors.
+pub fn cores() -> usize {
+    let given = env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&threads| threads > 0);
+    given.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
 }

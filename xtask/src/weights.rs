@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::files::{list, read_json, shown};
 use crate::terminal::{print, say};
-use crate::trainer;
+use crate::trainer::{self};
 use crate::workspace::{data_folder, root};
 
 /// Arguments of `weights`.
@@ -159,7 +159,7 @@ impl Options {
 }
 
 /// The names of the weights folders in `folder`, sorted.
-fn folders(folder: &Path) -> Result<Vec<String>> {
+pub fn folders(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", shown(folder)))? {
         let entry = entry?;

@@ -33,14 +33,14 @@ pub struct Line {
     pub dashed: Vec<(i32, f64)>,
 }
 
-const PANEL: (u32, u32) = (520, 360);
-const LEGEND_LINE: u32 = 18;
+pub(crate) const PANEL: (u32, u32) = (520, 360);
+pub(crate) const LEGEND_LINE: u32 = 18;
 /// Room for the last values at the right.
 const RIGHT: u32 = 52;
 /// Height of a direct label.
-const LABEL: i32 = 14;
+pub(crate) const LABEL: i32 = 14;
 /// Up to this many curves, their last values stand beside them.
-const DIRECT: usize = 8;
+pub(crate) const DIRECT: usize = 8;
 
 /// An SVG with the panels side by side, `columns` in a row.
 ///

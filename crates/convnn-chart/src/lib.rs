@@ -1,11 +1,14 @@
-//! Pictures of training as SVG: curves over epochs ([`curves`]) and confusion matrices ([`matrix`]).
+//! Pictures of training as SVG: curves over epochs ([`curves`]), means with error bars
+//! ([`means`]) and confusion matrices ([`matrix`]).
 
 mod curves;
 mod labels;
 mod matrix;
+mod means;
 mod style;
 
 pub use curves::{Line, Panel, curves};
+pub use means::{Group, Means, Point, means};
 pub use matrix::{Matrix, matrix};
 pub use style::Medium;
 

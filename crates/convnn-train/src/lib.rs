@@ -7,6 +7,7 @@ pub mod config;
 pub mod curves;
 pub mod engine;
 pub mod environment;
+pub mod equivalences;
 mod error;
 pub mod evaluated;
 pub mod evaluation;
@@ -35,6 +36,7 @@ pub mod stop;
 pub mod tensor_file;
 pub mod tensorboard;
 pub mod text;
+pub mod timing;
 pub mod view;
 pub mod weights;
 

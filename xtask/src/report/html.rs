@@ -1,20 +1,24 @@
-//! The report as one self-contained HTML page.
+//! The report as one self-contained HTML page. It works without JavaScript; with it, tables are sorted by a click.
 
 use anyhow::Result;
 use convnn_chart::Medium;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{self, Figure};
-use super::table::{DAGGER, Origin, Table, published_note, training_note};
-use super::{environment, published_difference, verdict};
-use crate::summary::{FamilySummary, Summary};
+use super::chart;
+use super::table::{Origin, Table};
+use super::words::{
+    DAGGER, METHOD, claim, datasets, environment, figures, made, published_difference, published_note, training_note,
+    verdict,
+};
+use crate::summary::{FamilySummary, Judged, Summary, Verdict};
 
 const STYLE: &str = include_str!("style.css");
+const SORT: &str = include_str!("sort.js");
 
 /// The whole page.
 pub fn page(summary: &Summary) -> Result<String> {
     let title = format!("ConvNN reproduction: {}", summary.name);
-    let families = summary.families.iter().map(family).collect::<Result<Vec<_>>>()?;
+    let families = summary.families.iter().map(|one| family(summary, one)).collect::<Result<Vec<_>>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -26,50 +30,116 @@ pub fn page(summary: &Summary) -> Result<String> {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                h1 { (title) }
-                p.note { (summary.preset.note) }
-                @for family in families { (family) }
-                (runs(summary))
+                header {
+                    h1 { (headline(summary)) }
+                    p.made { (title) " · " (summary.finished()) " of " (summary.planned()) " runs · " (made(summary)) }
+                    p.note { (summary.budget.note) }
+                }
+                main {
+                    (claims(summary))
+                    nav {
+                        @for family in &summary.families {
+                            a href={ "#" (family.family.id) } { (family.family.title) }
+                        }
+                    }
+                    @for family in families { (family) }
+                    (runs(summary))
+                }
+                script { (PreEscaped(SORT)) }
             }
         }
     };
     Ok(page.into_string())
 }
 
-fn family(family: &FamilySummary) -> Result<Markup> {
-    let about = family.family;
-    let charts = [Figure::TestTop1, Figure::TrainLoss].map(|figure| chart::svg(&[(family, figure)], Medium::Page));
-    let [top1, loss] = charts;
-    let (top1, loss) = (top1?, loss?);
-    Ok(html! {
-        section {
-            h2 { (about.title) }
-            p { (about.about) }
-            (table(family))
-            p.small {
-                (training_note(family)) "."
-                @if let Some((note, runs)) = published_note(family).zip(about.published.as_ref()) {
-                    " " span.published { (note) } "; source: " (runs.source) ". " (DAGGER)
+/// What the runs show, in a sentence.
+fn headline(summary: &Summary) -> String {
+    let judged: Vec<&Judged> = summary.families.iter().flat_map(|family| &family.verdicts).collect();
+    let count = |wanted: &str| judged.iter().filter(|judged| verdict(judged) == wanted).count();
+    if judged.iter().all(|judged| matches!(judged.verdict, Verdict::Open(_))) {
+        return format!("Every part of ConvNN runs: {} of {} runs", summary.finished(), summary.planned());
+    }
+    format!(
+        "{} of {} claims hold, {} do not, {} are not decidable with these runs",
+        count("holds"),
+        judged.len(),
+        count("does not hold"),
+        count("not decidable")
+    )
+}
+
+fn claims(summary: &Summary) -> Markup {
+    let judged: Vec<&Judged> = summary.families.iter().flat_map(|family| &family.verdicts).collect();
+    let is_published = judged.iter().any(|judged| judged.published.iter().any(Option::is_some));
+    html! {
+        @if !judged.is_empty() {
+            section {
+                h2 { "Claims" }
+                div.scroll {
+                    table.claims {
+                        thead {
+                            tr {
+                                th { "claim" }
+                                th { "here" }
+                                th { "difference in top-1, with its 95 % interval" }
+                                @if is_published { th.published { "published" } }
+                            }
+                        }
+                        tbody {
+                            @for judged in judged {
+                                @let word = verdict(judged);
+                                tr {
+                                    td { (claim(judged)) }
+                                    td { strong class=(word.replace(' ', "-")) { (word) } }
+                                    td { (figures(judged)) }
+                                    @if is_published { td.published { (published_difference(judged)) } }
+                                }
+                            }
+                        }
+                    }
                 }
+                p.small { (METHOD) }
             }
-            div.charts {
-                figure { (PreEscaped(top1)) }
-                figure { (PreEscaped(loss)) }
+        }
+    }
+}
+
+fn family(summary: &Summary, family: &FamilySummary) -> Result<Markup> {
+    let about = family.family;
+    let accuracy = chart::accuracy(family, Medium::Page)?;
+    let cost = chart::cost(family, Medium::Page)?;
+    let training = chart::training(family, Medium::Page)?;
+    let table = Table::new(family, summary.name == "paper");
+    Ok(html! {
+        section id=(about.id) {
+            h2 { (about.title) }
+            p { (about.about) " " (datasets(family)) "." }
+            @if let Some(svg) = accuracy { figure.one { (PreEscaped(svg)) } }
+            (rows(&table))
+            p.small {
+                @if !table.same.is_empty() { "In every row: " (table.same.join(", ")) ". " }
+                (training_note(family)) "."
+                @if let Some(note) = published_note(family) { " " span.published { (note) } ". " (DAGGER) }
             }
-            @if !family.verdicts.is_empty() { (claims(family)) }
+            @if let Some(svg) = cost {
+                details { summary { "Accuracy over operations and time" } figure { (PreEscaped(svg)) } }
+            }
+            @if let Some(svg) = training {
+                details { summary { "Training curves" } figure { (PreEscaped(svg)) } }
+            }
         }
     })
 }
 
-fn table(family: &FamilySummary) -> Markup {
-    let table = Table::new(family);
+fn rows(table: &Table) -> Markup {
     let class = |c: usize| match table.columns[c].origin {
+        Origin::Name => Some("name"),
         Origin::Ours => None,
         Origin::Published => Some("published"),
     };
     html! {
         div.scroll {
-            table {
+            table.sortable {
                 thead {
                     tr {
                         @for (c, column) in table.columns.iter().enumerate() {
@@ -94,45 +164,19 @@ fn table(family: &FamilySummary) -> Markup {
     }
 }
 
-fn claims(family: &FamilySummary) -> Markup {
-    let is_published = family.family.published.is_some();
-    html! {
-        h3 { "Claims" }
-        div.scroll {
-            table.claims {
-                thead {
-                    tr {
-                        th { "claim" }
-                        @if is_published { th.published { "published" } }
-                        th { "here" }
-                        th { "why" }
-                    }
-                }
-                tbody {
-                    @for (claim, found) in &family.verdicts {
-                        @let (word, figures) = verdict(found);
-                        tr {
-                            td { (claim.text) }
-                            @if is_published { td.published { (published_difference(family, claim)) } }
-                            td { strong { (word) } }
-                            td { (figures) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
 fn runs(summary: &Summary) -> Markup {
     html! {
-        section {
+        section id="runs" {
             h2 { "Runs" }
-            p { "Each run is one command; the same seed gives the same numbers." }
-            pre {
-                @for record in summary.records() { (record.command) "\n" }
+            p { "Each run is one command; the same seed gives the same numbers. A run opens to its full configuration." }
+            @for record in &summary.records {
+                details id=(record.id) {
+                    summary { code { (record.id) } " " (format!("{:.2} %", record.result.last.top1)) }
+                    pre { (record.command) }
+                    pre { (serde_json::to_string_pretty(&record.config).unwrap_or_default()) }
+                }
             }
-            @if let Some(record) = summary.records().next() {
+            @if let Some(record) = summary.records.first() {
                 p.small { (environment(&record.environment)) }
             }
         }

@@ -1,70 +1,68 @@
 //! The report in Markdown.
 
-use super::table::{DAGGER, Origin, Table, published_note, training_note};
-use super::{environment, published_difference, verdict};
-use crate::summary::{FamilySummary, Summary};
+use super::table::{Origin, Table};
+use super::words::{DAGGER, METHOD, claim, environment, figures, made, published_difference, published_note, training_note, verdict};
+use crate::summary::{FamilySummary, Judged, Summary};
 
 /// The whole report.
 pub fn page(summary: &Summary) -> String {
-    let mut text = format!("# ConvNN reproduction: {}\n\n{}\n", summary.name, summary.preset.note);
+    let mut text = format!("# ConvNN reproduction: {}\n\n{}\n", summary.name, summary.budget.note);
+    text += &format!("\n{} of {} runs are finished ({}).\n", summary.finished(), summary.planned(), made(summary));
+    let judged: Vec<&Judged> = summary.families.iter().flat_map(|family| &family.verdicts).collect();
+    if !judged.is_empty() {
+        text += &format!("\n## Claims\n\n{}\n{METHOD}\n", claims(&judged));
+    }
     for family in &summary.families {
-        text += &section(family);
+        text += &section(family, summary.name == "paper");
     }
     text += "\n## Runs\n\nEach run is one command; the same seed gives the same numbers.\n\n```text\n";
-    for record in summary.records() {
+    for record in &summary.records {
         text += &format!("{}\n", record.command);
     }
     text += "```\n";
-    if let Some(record) = summary.records().next() {
+    if let Some(record) = summary.records.first() {
         text += &format!("\nEnvironment: {}.\n", environment(&record.environment));
     }
     text
 }
 
-/// A family: table, source, claims.
-fn section(family: &FamilySummary) -> String {
+/// A family: table and notes.
+fn section(family: &FamilySummary, is_paper: bool) -> String {
     let about = family.family;
     let mut text = format!("\n## {}\n\n{}\n\n", about.title, about.about);
-    text += &table(&Table::new(family));
+    let table = Table::new(family, is_paper);
+    text += &lines(&table);
+    if !table.same.is_empty() {
+        text += &format!("\nIn every row: {}.\n", table.same.join(", "));
+    }
     text += &format!("\n{}.", training_note(family));
-    if let Some((note, runs)) = published_note(family).zip(about.published.as_ref()) {
-        text += &format!(" *{note}*; source: {}. {DAGGER}", runs.source);
+    if let Some(note) = published_note(family) {
+        text += &format!(" *{note}*. {DAGGER}");
     }
-    text += "\n";
-    if !family.verdicts.is_empty() {
-        text += &claims(family);
-    }
-    text
+    text + "\n"
 }
 
-fn claims(family: &FamilySummary) -> String {
-    let is_published = family.family.published.is_some();
-    let mut text = match is_published {
-        true => "\n| claim | published | here | |\n|---|---|---|---|\n".to_string(),
-        false => "\n| claim | here | |\n|---|---|---|\n".to_string(),
-    };
-    for (claim, found) in &family.verdicts {
-        let (word, figures) = verdict(found);
-        let mut cells = vec![claim.text.clone(), format!("**{word}**"), figures];
-        if is_published {
-            cells.insert(1, published_difference(family, claim));
-        }
+fn claims(judged: &[&Judged]) -> String {
+    let mut text = "| claim | published | here | |\n|---|---|---|---|\n".to_owned();
+    for judged in judged {
+        let cells = [claim(judged), published_difference(judged), format!("**{}**", verdict(judged)), figures(judged)];
         text += &line(cells.into_iter());
     }
     text
 }
 
-fn table(table: &Table) -> String {
+fn lines(table: &Table) -> String {
     let headings = table.columns.iter().map(|column| match column.origin {
-        Origin::Ours => column.heading.to_string(),
+        Origin::Name | Origin::Ours => column.heading.clone(),
         Origin::Published => format!("*published {}*", column.heading),
     });
     let mut text = line(headings);
-    text += &line((0..table.columns.len()).map(|c| if c == 0 { "---" } else { "---:" }.to_string()));
+    let align = |origin| if origin == Origin::Name { "---" } else { "---:" };
+    text += &line(table.columns.iter().map(|column| align(column.origin).to_owned()));
     for row in &table.rows {
         let cells = row.iter().zip(&table.columns);
         text += &line(cells.map(|(cell, column)| match column.origin {
-            Origin::Ours => cell.clone(),
+            Origin::Name | Origin::Ours => cell.clone(),
             Origin::Published => format!("*{cell}*"),
         }));
     }

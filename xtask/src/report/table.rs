@@ -1,106 +1,105 @@
 //! The table of a family, independent of the format.
 
-use super::{grouped, with_spread};
-use crate::experiment::{Data, Training};
-use crate::published::Published;
+use super::words::{grouped, with_spread};
+use crate::experiments::Published;
 use crate::summary::{FamilySummary, RowSummary};
 
 /// A table of text cells.
 pub struct Table {
-    /// The columns; the first one names the row.
+    /// The columns; the first ones name the row.
     pub columns: Vec<Column>,
     /// One cell per column for each row.
     pub rows: Vec<Vec<String>>,
+    /// What is the same in every row, instead of a column.
+    pub same: Vec<String>,
 }
 
 /// A column of the table.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Column {
     /// Its heading.
-    pub heading: &'static str,
+    pub heading: String,
     /// Whose figures it contains.
     pub origin: Origin,
-    /// Whether it is omitted where space is short.
+    /// Whether it is left out where space is short.
     pub detail: bool,
-    cell: fn(&RowSummary) -> Option<String>,
 }
 
 /// Whose figures a column contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
+    /// It names the row.
+    Name,
     /// Those of our runs.
     Ours,
     /// Those of the published run of the full-size counterpart.
     Published,
 }
 
-const COLUMNS: [Column; 12] = [
-    ours("layer", false, |row| Some(row.row.label.clone())),
-    ours("runs", true, |row| Some(format!("{} of {}", row.records.len(), row.planned))),
-    ours("top-1 %", false, |row| row.top1().map(with_spread)),
-    published("top-1 %", false, |row| figure(row, |published| format!("{:.2}", published.top1))),
-    ours("last 5 %", true, |row| row.mean(|result| result.last5.top1).map(with_spread)),
-    ours("best %", true, |row| row.mean(|result| result.best.top1).map(with_spread)),
-    ours("top-5 %", false, |row| row.mean(|result| result.last.top5).map(with_spread)),
-    ours("parameters", false, |row| row.records.first().map(|record| grouped(record.result.params))),
-    published("parameters", true, |row| figure(row, |published| grouped(published.parameters))),
-    ours("GFLOPs", true, |row| row.records.first().map(|record| format!("{:.3}", record.result.gflops))),
-    published("GFLOPs†", true, |row| figure(row, |published| format!("{:.3}", published.gflops_logged))),
-    ours("s/epoch", false, |row| row.mean(|result| result.seconds_per_epoch).map(|mean| format!("{:.1}", mean.mean))),
+type Cell = fn(&RowSummary) -> Option<String>;
+
+/// The figures: heading, origin, whether a detail, and the cell.
+const FIGURES: [(&str, Origin, bool, Cell); 12] = [
+    ("runs", Origin::Ours, true, |row| Some(format!("{} of {}", row.records().count(), row.runs.len()))),
+    ("top-1 %", Origin::Ours, false, |row| row.top1().map(with_spread)),
+    ("last 5 %", Origin::Ours, true, |row| row.mean(|result| result.last5.top1).map(with_spread)),
+    ("best %", Origin::Ours, true, |row| row.mean(|result| result.best.top1).map(with_spread)),
+    ("top-1 %", Origin::Published, false, |row| figure(row, |run| format!("{:.2}", run.top1))),
+    ("last 5 %", Origin::Published, true, |row| figure(row, |run| format!("{:.2}", run.last5_top1))),
+    ("best %", Origin::Published, true, |row| figure(row, |run| format!("{:.2}", run.best_top1))),
+    ("parameters", Origin::Ours, false, |row| row.records().next().map(|record| grouped(record.result.params))),
+    ("parameters", Origin::Published, true, |row| figure(row, |run| grouped(run.parameters))),
+    ("GFLOPs", Origin::Ours, true, |row| row.records().next().map(|record| format!("{:.3}", record.result.gflops))),
+    ("GFLOPs†", Origin::Published, true, |row| {
+        figure(row, |run| format!("{:.3}", run.gflops_recount.unwrap_or(run.gflops_logged)))
+    }),
+    ("s/epoch", Origin::Ours, false, |row| row.mean(|result| result.seconds_per_epoch).map(|mean| format!("{:.1}", mean.mean))),
 ];
 
-/// What the dagger refers to.
-pub const DAGGER: &str =
-    "† as printed by the authors' code, which omits 1-D convolutions and convolutions with padding \"same\".";
-
-const fn ours(heading: &'static str, detail: bool, cell: fn(&RowSummary) -> Option<String>) -> Column {
-    Column { heading, origin: Origin::Ours, detail, cell }
-}
-
-const fn published(heading: &'static str, detail: bool, cell: fn(&RowSummary) -> Option<String>) -> Column {
-    Column { heading, origin: Origin::Published, detail, cell }
-}
+/// Ours minus published, where both were trained alike.
+const DIFFERENCE: Cell = |row| Some(format!("{:+.2}", row.top1()?.mean - row.row.published.as_ref()?.top1));
 
 fn figure(row: &RowSummary, figure: fn(&Published) -> String) -> Option<String> {
     row.row.published.as_ref().map(figure)
 }
 
 impl Table {
-    /// The table of `family`; a missing figure is a dash. The published columns are omitted if no row has a published
-    /// run.
-    pub fn new(family: &FamilySummary) -> Self {
-        let all = COLUMNS.into_iter();
-        let columns: Vec<_> =
-            all.filter(|column| column.origin == Origin::Ours || family.family.published.is_some()).collect();
-        let cells = |row| columns.iter().map(|column| (column.cell)(row).unwrap_or("–".into())).collect();
-        let rows = family.rows.iter().map(cells).collect();
-        Self { columns, rows }
+    /// The table of `family`; a missing figure is a dash. Figures that are the same in every row are told once, and columns
+    /// without a figure are left out. `is_paper` adds the difference from the published runs.
+    pub fn new(family: &FamilySummary, is_paper: bool) -> Self {
+        let mut columns = Vec::new();
+        let mut cells: Vec<Vec<String>> = vec![Vec::new(); family.rows.len()];
+        for (place, axis) in family.family.axes.iter().enumerate().filter(|(place, _)| family.varies[*place]) {
+            columns.push(Column { heading: axis.label.clone(), origin: Origin::Name, detail: false });
+            for (row, cells) in family.rows.iter().zip(&mut cells) {
+                cells.push(axis.values[row.row.values[place]].label.clone());
+            }
+        }
+        if columns.is_empty() {
+            columns.push(Column { heading: "row".to_owned(), origin: Origin::Name, detail: false });
+            cells.iter_mut().for_each(|cells| cells.push(family.family.title.clone()));
+        }
+        let mut same = Vec::new();
+        let extra = is_paper.then_some(("difference", Origin::Ours, false, DIFFERENCE));
+        for (heading, origin, detail, cell) in FIGURES.into_iter().chain(extra) {
+            let column: Vec<Option<String>> = family.rows.iter().map(cell).collect();
+            let known: Vec<&String> = column.iter().flatten().collect();
+            let Some(first) = known.first() else { continue };
+            let constant = known.len() == column.len() && known.iter().all(|other| other == first) && column.len() > 1;
+            let may_be_told = matches!(heading, "runs" | "parameters" | "GFLOPs" | "GFLOPs†");
+            if constant && may_be_told {
+                let whose = if origin == Origin::Published { "published " } else { "" };
+                same.push(match heading {
+                    "runs" => format!("runs {first}"),
+                    heading => format!("{whose}{first} {heading}"),
+                });
+                continue;
+            }
+            columns.push(Column { heading: heading.to_owned(), origin, detail });
+            for (cells, cell) in cells.iter_mut().zip(column) {
+                cells.push(cell.unwrap_or_else(|| "–".to_owned()));
+            }
+        }
+        Self { columns, rows: cells, same }
     }
-}
-
-/// How a family was trained.
-pub fn training_note(family: &FamilySummary) -> String {
-    let Training { base, data, epochs, .. } = family.training;
-    let data = match data {
-        Data::Sample => "the embedded sample of CIFAR-10",
-        Data::Cifar10 => "the full CIFAR-10",
-        Data::Cifar100 => "the full CIFAR-100",
-    };
-    format!(
-        "Ours: {base} on {data}, {epochs} epochs; accuracies are those of the final epoch unless the \
-         heading says otherwise"
-    )
-}
-
-/// What the published columns contain; `None` if there are none.
-pub fn published_note(family: &FamilySummary) -> Option<String> {
-    let model = &family.family.published.as_ref()?.model;
-    let epochs = family.rows.iter().find_map(|row| row.row.published.as_ref())?.epochs;
-    let data = match family.training.data {
-        Data::Sample | Data::Cifar10 => "CIFAR-10",
-        Data::Cifar100 => "CIFAR-100",
-    };
-    Some(format!(
-        "Published: full-size {model}, {epochs} epochs, full {data}; not comparable with our model size and training"
-    ))
 }

@@ -5,6 +5,7 @@
 //! control characters.
 
 mod bench;
+mod equivalences;
 mod eval;
 mod export;
 mod import;
@@ -43,6 +44,7 @@ enum Command {
     Info(info::Args),
     Runs(runs::Args),
     Parity(parity::Args),
+    Equivalences(equivalences::Args),
     Import(import::Args),
     Export(export::Args),
     Push(push::Args),
@@ -64,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Info(args) => info::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Equivalences(args) => equivalences::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Push(args) => push::run(&args),

@@ -2,6 +2,7 @@
 
 use super::summary::summary;
 use super::{output, set_threads};
+use convnn_data::Dataset;
 use convnn_train::config::{Assignment, RunConfig, Sources};
 use convnn_train::engine::Run;
 use convnn_train::exit;
@@ -13,7 +14,8 @@ use convnn_train::run_folder::{Allowed, Found, Interrupted, RunFolder, holds_run
 use convnn_train::runs;
 use convnn_train::session::Session;
 use convnn_train::stop::StopRequest;
-use convnn_train::text::{grouped, printable};
+use convnn_train::text::{bytes, duration, grouped, printable};
+use convnn_train::timing;
 use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -68,6 +70,12 @@ pub struct Args {
     /// Print the resolved configuration and stop; as a file for --config it reproduces the run
     #[arg(long)]
     print_config: bool,
+    /// Time a few training steps, print what the run would need (memory, disk, hours), and stop
+    #[arg(long, conflicts_with_all = ["print_config", "resume"])]
+    dry_run: bool,
+    /// Print what the run would need as JSON
+    #[arg(long, requires = "dry_run")]
+    json: bool,
     /// Number of threads; results do not depend on it [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -117,6 +125,9 @@ pub fn run(args: Args) -> Result<()> {
     config.check_validation(data.validation.is_some())?;
     room::check(&config, data.train.len())?;
     let session = Session::new(&config.model, config.seed)?;
+    if args.dry_run {
+        return dry_run(&config, &data, &session, args.json);
+    }
     let stop = StopRequest::on_signals()?;
     let folder = match (found, &args.out) {
         (Found::Unfinished(folder), _) => folder,
@@ -127,9 +138,9 @@ pub fn run(args: Args) -> Result<()> {
     let threads = rayon::current_num_threads();
     tracing::info!("{} on {}, {}", config.preset, config.dataset, data.origin);
     tracing::info!(
-        "{} parameters, {threads} thread{}, into {}",
+        "{} parameters, {}, into {}",
         grouped(session.parameters.count() as u64),
-        if threads == 1 { "" } else { "s" },
+        counted(threads, "thread"),
         printable(&path.display().to_string())
     );
     let images = data.train.images().len() + data.test.images().len();
@@ -143,6 +154,45 @@ pub fn run(args: Args) -> Result<()> {
         Err(error) => note_error(path, error),
     }
     output::print(&summary(&trained?, path))
+}
+
+/// Prints what the run would need.
+fn dry_run(config: &RunConfig, data: &Dataset, session: &Session, json: bool) -> Result<()> {
+    let (train, test) = (data.train.len(), data.test.len());
+    let expected = Expected::of(config, (data.train.images().len() + data.test.images().len()) as u64)?;
+    let seconds = timing::seconds_per_epoch(session, data, config)?;
+    let (parameters, gflops) = (session.parameters.count() as u64, config.model.flops()? as f64 / 1e9);
+    if json {
+        let needs = serde_json::json!({
+            "parameters": parameters, "gflops": gflops, "train_images": train, "test_images": test,
+            "memory_bytes": expected.memory, "disk_bytes": expected.disk, "seconds_per_epoch": seconds,
+        });
+        return output::print(&needs.to_string());
+    }
+    let threads = rayon::current_num_threads();
+    output::print(&format!(
+        "model    {} parameters, {gflops:.3} GFLOPs per image\n\
+         images   {} to train on, {} to test on\n\
+         memory   {} at batch size {}\n\
+         disk     {} ({} a checkpoint)\n\
+         time     {} on {}: {} of {}",
+        grouped(parameters),
+        grouped(train as u64),
+        grouped(test as u64),
+        bytes(expected.memory),
+        config.batch_size,
+        bytes(expected.disk),
+        bytes(expected.checkpoint),
+        duration(seconds * config.epochs as f64),
+        counted(threads, "thread"),
+        counted(config.epochs, "epoch"),
+        duration(seconds),
+    ))
+}
+
+/// `1 epoch`, `2 epochs`
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 impl Args {

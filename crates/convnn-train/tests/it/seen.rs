@@ -226,3 +226,18 @@ fn the_expected_memory_is_what_a_run_takes() {
         assert!((0.85..1.15).contains(&ratio), "{preset}: {ratio:.3} of the {peak} bytes that it took:\n{stderr}");
     }
 }
+
+#[test]
+fn a_dry_run_says_what_the_run_would_need_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let shown = succeed(tiny_vgg(&out, 3).arg("--dry-run")).stdout;
+    fits_80_columns(&shown);
+    for part in ["512 to train on, 256 to test on", "at batch size", "a checkpoint)", ": 3 epochs of "] {
+        assert!(shown.contains(part), "`{part}` is missing:\n{shown}");
+    }
+    let needs = json(&succeed(tiny_vgg(&out, 3).args(["--dry-run", "--json"])).stdout);
+    assert_eq!((needs["train_images"].as_u64(), needs["test_images"].as_u64()), (Some(512), Some(256)));
+    assert!(needs["seconds_per_epoch"].as_f64().unwrap() > 0.0 && needs["memory_bytes"].as_u64().unwrap() > 1_000_000);
+    assert!(!out.exists());
+}
