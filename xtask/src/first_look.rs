@@ -82,7 +82,8 @@ pub fn shipped(trainer: &Trainer) -> Result<Vec<Shipped>> {
 pub fn print(trainer: &Trainer) -> Result<()> {
     let mut lines = vec![["operation", "as ConvNN", "off by (f64)", "(f32)"].map(str::to_owned).to_vec()];
     for found in equivalences(trainer)? {
-        lines.push(vec![found.operation, found.choices, format!("{:.1e}", found.f64), format!("{:.1e}", found.f32)]);
+        let off = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
+        lines.push(vec![found.operation, found.choices, off(found.f64), off(found.f32)]);
     }
     let mut text = format!("\nConvolution and attention are ConvNN\n{}", aligned(&lines));
     let models = shipped(trainer)?;

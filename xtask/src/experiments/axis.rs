@@ -106,9 +106,16 @@ impl Axis {
 }
 
 impl TryFrom<RawAxis> for Axis {
-    type Error = anyhow::Error;
+    type Error = String;
 
-    fn try_from(raw: RawAxis) -> Result<Self> {
+    fn try_from(raw: RawAxis) -> Result<Self, String> {
+        // Serde shows the outermost message alone.
+        Self::new(raw).map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl Axis {
+    fn new(raw: RawAxis) -> Result<Self> {
         let name = &raw.name;
         ensure!(!raw.values.is_empty(), "axis `{name}` has no values");
         let values = raw.values.iter().map(|value| AxisValue::new(&raw, value));

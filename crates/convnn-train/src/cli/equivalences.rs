@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let mut table = Table::new(&["operation", "as ConvNN", "f64", "f32"]).left(1);
     for found in all {
-        let difference = |value: f64| format!("{value:.1e}");
+        let difference = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
         table.row(vec![
             found.operation.to_owned(),
             found.choices.to_owned(),
