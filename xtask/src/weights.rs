@@ -7,9 +7,9 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::files::{list, read_json, shown};
+use crate::files::{list, read_json, read_toml, shown};
 use crate::terminal::{print, say};
-use crate::trainer::{self};
+use crate::trainer;
 use crate::workspace::{data_folder, root};
 
 /// Arguments of `weights`.
@@ -108,12 +108,15 @@ impl Options {
         for name in names {
             let (recipe, run) = (data_folder("weights").join(format!("{name}.toml")), out.join(&name));
             say(format_args!("{name}: {}", shown(&run)));
+            let random = draws_candidates(&read_toml(&recipe)?);
             let mut command = Command::new(&trainer);
             command.arg("train").arg("--config").arg(recipe).arg("--out").arg(&run).arg("--resume");
             self.finish(&mut command, &name)?;
             let mut command = Command::new(&trainer);
             command.arg("export").arg(&run).arg(weights.join(&name));
-            command.args(["--half", "--flips", "--to", "pytorch", "--license", "MIT OR Apache-2.0"]);
+            command.args(["--half", "--flips", "--license", "MIT OR Apache-2.0"]);
+            // What is drawn here cannot be drawn in PyTorch.
+            command.args(if random { &[][..] } else { &["--to", "pytorch"] });
             self.finish(&mut command, &name)?;
         }
         Ok(ExitCode::SUCCESS)
@@ -158,6 +161,17 @@ impl Options {
     }
 }
 
+/// Whether the candidates of a recipe's layers are random.
+fn draws_candidates(recipe: &toml::Table) -> bool {
+    let preset = recipe.get("preset").and_then(toml::Value::as_str).unwrap_or_default();
+    let candidates = recipe.get("layer").and_then(|layer| layer.get("candidates"));
+    let is_random = |candidates: &toml::Value| match candidates {
+        toml::Value::String(text) => text.starts_with("random"),
+        other => other.get("random").is_some(),
+    };
+    candidates.map_or(preset.ends_with("_random"), is_random)
+}
+
 /// The names of the weights folders in `folder`, sorted.
 pub fn folders(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
@@ -188,6 +202,19 @@ mod tests {
         let error = only(&["c"]).named(&known, "folder").unwrap_err().to_string();
         assert_eq!(error, "--only c: no such folder; expected a, b");
         assert_eq!(only(&[]).named(&[], "folder").unwrap_err().to_string(), "found no folder");
+    }
+
+    #[test]
+    fn random_candidates_are_noticed() {
+        for (recipe, expected) in [
+            ("preset = 'vit_compact_random'", true),
+            ("preset = 'vit_compact_random'\n[layer]\ncandidates = 'all'", false),
+            ("preset = 'vgg7'\n[layer]\ncandidates = 'random:16'", true),
+            ("preset = 'vgg7'\n[layer.candidates.random]\nn = 16", true),
+            ("preset = 'vgg7'\n[layer]\nbranch_ratio = 1.0", false),
+        ] {
+            assert_eq!(draws_candidates(&toml::from_str(recipe).unwrap()), expected, "{recipe}");
+        }
     }
 
     #[test]
