@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::experiments::{Experiments, ValueName};
 use crate::files::{list, read_json, shown};
 use crate::plan::{Filter, Plan};
 use crate::report;
-use crate::run_folder::Record;
+use crate::run_folder::{Record, first_difference};
 use crate::summary::{Records, RunIds, Summary};
 use crate::workspace::{data_folder, root};
 
@@ -96,29 +97,29 @@ impl Kept {
     }
 }
 
-/// Whether a resolved configuration has the setting `key = value`. What text such as `blend:0.5` stands for is compared as
-/// text.
-fn has(config: &serde_json::Value, key: &str, value: &toml::Value) -> bool {
+/// Whether a resolved configuration has the setting `key = value`. Text such as `blend:0.5` stands for a table in it.
+fn has(config: &Json, key: &str, value: &toml::Value) -> bool {
     let found = key.split('.').fold(config, |table, part| &table[part]);
-    let text = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Object(map) => {
-            let inner = |(name, value): (&String, &serde_json::Value)| match value {
-                serde_json::Value::Object(inner) => {
-                    format!("{name}:{}", inner.get("n").map(ToString::to_string).unwrap_or_default())
-                }
-                other => format!("{name}:{other}"),
-            };
-            map.iter().map(inner).collect()
+    match value {
+        toml::Value::String(planned) => {
+            let parts = |text: &str| text.split(':').map(ValueName::parse).collect::<Vec<_>>();
+            parts(&short(found)) == parts(planned)
         }
+        other => serde_json::to_value(other).is_ok_and(|planned| first_difference(key, found, &planned).is_none()),
+    }
+}
+
+/// A configuration value as `--set` takes it: `{"random": {"n": 32}}` is `random:32`.
+pub fn short(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Object(map) => match map.iter().next() {
+            Some((name, Json::Object(inner))) => format!("{name}:{}", inner.get("n").map(short).unwrap_or_default()),
+            Some((name, inner)) => format!("{name}:{}", short(inner)),
+            None => String::new(),
+        },
         other => other.to_string(),
-    };
-    let planned = match value {
-        toml::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let parts = |text: String| text.split(':').map(ValueName::parse).collect::<Vec<_>>();
-    parts(text(found)) == parts(planned)
+    }
 }
 
 /// The kept results of all budgets but `smoke`.

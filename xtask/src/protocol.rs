@@ -1,9 +1,8 @@
 //! Whether our full-size rows are trained as the published ones were: the resolved configuration against the arguments in the
 //! authors' logs, field by field.
 
-use serde_json::Value as Json;
-
 use crate::experiments::Published;
+use crate::kept::short;
 use crate::plan::Run;
 
 /// The fields in which `run` differs from a published run, each as `FIELD is FOUND; published ARGUMENT`.
@@ -77,7 +76,7 @@ pub fn differences(run: &Run, published: &Published) -> Vec<String> {
         .iter()
         .filter_map(|(key, expected)| {
             let value = key.split('.').fold(&run.config, |table, part| &table[part]);
-            let value = text(value);
+            let value = short(value);
             (!same(&value, expected)).then(|| format!("{key} is {value}; published {expected}"))
         })
         .collect();
@@ -88,22 +87,6 @@ pub fn differences(run: &Run, published: &Published) -> Vec<String> {
         found.push(format!("{} parameters; published {}", run.parameters, published.parameters));
     }
     found
-}
-
-/// A configuration value as `--set` takes it: `{"random": {"n": 32}}` is `random:32`.
-fn text(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        Json::Object(map) => match map.iter().next() {
-            Some((name, Json::Object(inner))) => {
-                let first = inner.get("n").or_else(|| inner.values().next()).map(text).unwrap_or_default();
-                format!("{name}:{first}")
-            }
-            Some((name, inner)) => format!("{name}:{}", text(inner)),
-            None => String::new(),
-        },
-        other => other.to_string(),
-    }
 }
 
 /// Whether two texts are equal, numbers in them as numbers.

@@ -150,3 +150,139 @@ fn rendered(experiments: &Experiments, data: &Path) -> Result<Vec<(PathBuf, Stri
     files.push((data.with_extension("md"), page));
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+    use crate::kept::KeptRow;
+    use crate::plan::RunSettings;
+    use crate::run_folder::{Environment, Epoch, Record, RunResult, Scores};
+
+    fn experiments() -> Experiments {
+        Experiments::read(&data_folder("experiments"), &data_folder("paper")).unwrap()
+    }
+
+    /// A finished run of a row with an invented result, which grows with `number`.
+    fn record(settings: &RunSettings, number: usize) -> Record {
+        let scores = || Scores { top1: 12.5 + number as f64, top5: 55.0, loss: 2.25 };
+        let mut config = serde_json::json!({});
+        for (key, value) in &settings.set {
+            let (table, name) = key.split_once('.').map_or(("", key.as_str()), |(table, name)| (table, name));
+            let value = serde_json::to_value(value).unwrap();
+            if table.is_empty() { config[name] = value } else { config[table][name] = value }
+        }
+        config["dataset"] = settings.dataset.clone().into();
+        Record {
+            id: format!("run-{number}"),
+            command: settings.command(),
+            config,
+            result: RunResult {
+                last: scores(),
+                last5: scores(),
+                best: scores(),
+                params: 1234,
+                gflops: 0.5,
+                seconds_per_epoch: 1.0,
+                preset: settings.preset.clone(),
+                dataset: settings.dataset.clone(),
+                seed: settings.seed.into(),
+                epochs: settings.epochs,
+            },
+            epochs: vec![Epoch { epoch: 1, train_loss: 2.0, test_top1: 12.5, seconds: Some(1.0) }],
+            environment: Environment {
+                convnn: "0".into(),
+                candle: "0".into(),
+                device: "cpu".into(),
+                cpu: None,
+                threads: 1,
+                system: "test".into(),
+                revision: Some("0123456789".into()),
+                started: Some(1_790_000_000),
+            },
+        }
+    }
+
+    /// Invented results for every row of `family`.
+    fn kept(experiments: &Experiments, budget: &str, family: &str) -> Kept {
+        let filter = Filter { only: vec![family.to_owned()], ..Filter::default() };
+        let plan = Plan::new(experiments, budget, &filter).unwrap();
+        let planned = &plan.families[0];
+        let (mut rows, mut records) = (Vec::new(), Vec::new());
+        for row in &planned.rows {
+            let mut runs = Vec::new();
+            for seed in 1..=planned.seeds {
+                records.push(record(&RunSettings::of(planned, row, seed), records.len()));
+                runs.push(records.last().unwrap().id.clone());
+            }
+            rows.push(KeptRow { family: family.to_owned(), row: row.id.clone(), runs });
+        }
+        Kept { budget: budget.to_owned(), rows, records }
+    }
+
+    #[test]
+    fn stale_files_and_runs_trained_otherwise_are_found() {
+        let experiments = experiments();
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("quick.json");
+        let mut kept = kept(&experiments, "quick", "vgg_lambda");
+        let keep = |kept: &Kept| fs::write(&data, serde_json::to_string(kept).unwrap()).unwrap();
+        keep(&kept);
+        assert!(check(&experiments, folder.path()).is_err(), "the page is missing");
+        render(&experiments, &data).unwrap();
+        check(&experiments, folder.path()).unwrap();
+
+        let refused = |kept: &Kept, part: &str| {
+            keep(kept);
+            let error = format!("{:#}", check(&experiments, folder.path()).unwrap_err());
+            assert!(error.contains(part), "{error}");
+        };
+        kept.records[0].result.last.top1 = 13.0;
+        refused(&kept, "quick.csv is stale");
+        kept.records[0].result.last.top1 = 12.5;
+        kept.records[0].config["layer"]["compare"] = serde_json::json!({"blend": 0.75});
+        refused(&kept, "the kept run run-0 was trained otherwise (layer.compare is \"blend:0\" now)");
+        kept.records[0].config["layer"]["compare"] = serde_json::json!({"blend": 0.0});
+        kept.records[0].result.epochs += 1;
+        refused(&kept, "was trained otherwise (preset or epochs)");
+        kept.records[0].result.epochs -= 1;
+        kept.rows[0].row = "lambda=2".to_owned();
+        refused(&kept, "vgg_lambda lambda=2 is no longer a row of `quick`");
+    }
+
+    #[test]
+    fn claims_are_judged_and_reports_need_no_published_numbers() {
+        let experiments = experiments();
+        let kept = kept(&experiments, "quick", "vgg_lambda");
+        let (plan, (ids, records)) = (kept.plan(&experiments).unwrap(), kept.parts());
+        let summary = Summary::new(&plan, &ids, &records).unwrap();
+        let page = markdown::page(&summary);
+        // Rows rise by two, seeds by one: without any spread, λ = 0.25 to 0.75 is 4 above λ = 0 and 4 below λ = 1.
+        let claim = "| **does not hold** | +4.00 ± 0.00 and -4.00 ± 0.00 points, 2 seeds |";
+        assert!(page.contains(claim), "{page}");
+        assert!(!page.contains("*published"), "{page}");
+        let html = html_page(&summary).unwrap();
+        assert!(html.contains("0 of 1 claims hold, 1 do not, 0 are not decidable") && !html.contains("class=\"published\""));
+        let csv = csv_text(&summary).unwrap();
+        assert_eq!(csv.lines().filter(|line| line.ends_with(",0.5,1.0,,,,,,,,,")).count(), 10, "{csv}");
+    }
+
+    #[test]
+    fn unfinished_rows_are_shown_as_such() {
+        let experiments = experiments();
+        let mut kept = kept(&experiments, "quick", "vgg_branch_ratio");
+        kept.records.retain(|record| record.config["dataset"] == "cifar10");
+        let (plan, (ids, records)) = (kept.plan(&experiments).unwrap(), kept.parts());
+        let page = markdown::page(&Summary::new(&plan, &ids, &records).unwrap());
+        assert!(page.contains("15 of 30 runs are finished"), "{page}");
+        assert!(page.contains("| CIFAR-100 | 0.5 | 0 of 3 | – |") && page.contains("runs are missing"), "{page}");
+        assert!(page.contains("**holds**") && page.contains("CIFAR-10: Half convolution"), "{page}");
+    }
+
+    #[test]
+    fn the_results_in_docs_match_the_data_next_to_them() {
+        check(&experiments(), &kept::folder()).unwrap();
+    }
+}

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use convnn_chart::{Group, Means, Medium, Point, means};
 use serde::Deserialize;
 
-use crate::files::{list, read_json, read_toml, shown};
+use crate::files::{list, read_json, read_toml, shown, write};
 use crate::terminal::{print, say};
 use crate::trainer;
 use crate::workspace::{data_folder, root};
@@ -25,6 +26,8 @@ enum Task {
     ///
     /// Exit codes: 0 all agree, 1 one does not, 2 one could not be evaluated.
     Verify(Options),
+    /// Draw the accuracy of the models in weights/, from their cards, as docs/results/weights.svg
+    Chart,
     /// Train the models of weights/ again, and export them
     ///
     /// Interrupted runs resume, finished ones are only exported.
@@ -58,6 +61,12 @@ impl Args {
     pub fn run(self) -> Result<ExitCode> {
         match self.task {
             Task::Verify(options) => options.verify(),
+            Task::Chart => {
+                let path = root().join(CHART);
+                write(&path, &chart()?)?;
+                print(&format!("{}\n", shown(&path)))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Task::Train { options, out, weights } => {
                 options.train(&out, &weights.unwrap_or_else(|| root().join("weights")))
             }
@@ -72,6 +81,35 @@ struct Evaluation {
     images: u64,
     #[serde(default)]
     top1_flips: Option<f64>,
+}
+
+/// The picture of all models.
+const CHART: &str = "docs/results/weights.svg";
+
+/// Test accuracy of the models in weights/, with 95 % intervals.
+fn chart() -> Result<String> {
+    let mut chart = Means {
+        title: "The models in weights/, on 10,000 test images".to_owned(),
+        y_label: "test top-1 (%)".to_owned(),
+        ..Means::default()
+    };
+    let mut points = Vec::new();
+    for name in folders(&root().join("weights"))? {
+        let card: Card = read_json(&root().join("weights").join(&name).join("evaluation.json"))?;
+        let x = chart.names.len() as f64;
+        points.push(Point { x, mean: card.top1, sd: Some((card.interval[1] - card.interval[0]) / 2.0), values: Vec::new() });
+        chart.names.push(name.replace('_', " "));
+    }
+    let label = "top-1 with its 95 % interval".to_owned();
+    chart.groups = vec![Group { label, points, ..Group::default() }];
+    Ok(means(&[chart], 1, Medium::File)?)
+}
+
+/// What the chart shows of a card.
+#[derive(Debug, Deserialize)]
+struct Card {
+    top1: f64,
+    interval: [f64; 2],
 }
 
 /// Percentage points that an evaluation may differ from the card by.
@@ -215,6 +253,12 @@ mod tests {
         ] {
             assert_eq!(draws_candidates(&toml::from_str(recipe).unwrap()), expected, "{recipe}");
         }
+    }
+
+    #[test]
+    fn the_chart_is_that_of_the_cards() {
+        let drawn = crate::files::read(&root().join(CHART)).unwrap();
+        assert_eq!(drawn, chart().unwrap(), "{CHART} is stale; draw it with `cargo xtask weights chart`");
     }
 
     #[test]

@@ -53,8 +53,9 @@ pub struct Point {
 
 /// The least range of the vertical axis, so that noise does not look like a trend.
 const LEAST_RANGE: f64 = 6.0;
-/// Room for names below the axis.
-const NAMES: u32 = 96;
+/// Characters of a line of a name below the axis, and the height of such a line.
+const NAME: usize = 16;
+const NAME_LINE: u32 = 14;
 /// Room at the right for last values.
 const RIGHT: u32 = 52;
 
@@ -66,7 +67,8 @@ pub fn means(panels: &[Means], columns: usize, medium: Medium) -> Result<String>
     let columns = columns.clamp(1, panels.len().max(1));
     let rows = panels.len().div_ceil(columns).max(1);
     let legend = panels.iter().map(|panel| panel.groups.len()).max().unwrap_or(0) as u32;
-    let names = if panels.iter().any(|panel| !panel.names.is_empty()) { NAMES } else { 0 };
+    let lines = panels.iter().flat_map(|panel| &panel.names).map(|name| wrapped(name, NAME).len());
+    let names = NAME_LINE * lines.max().unwrap_or(0) as u32;
     let size = (PANEL.0 * columns as u32, (PANEL.1 + names + LEGEND_LINE * legend + 8) * rows as u32);
     let mut text = String::new();
     {
@@ -167,9 +169,9 @@ impl Means {
         for (place, name) in self.names.iter().enumerate() {
             let (x, _) = chart.plotting_area().map_coordinate(&at(place as f64, low));
             let (_, heights) = chart.plotting_area().get_pixel_range();
-            for (index, line) in wrapped(name, 16).into_iter().enumerate() {
+            for (index, line) in wrapped(name, NAME).into_iter().enumerate() {
                 let text = ("sans-serif", 12).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
-                area.draw(&Text::new(line, (x - base, heights.end - top + 8 + 14 * index as i32), text))?;
+                area.draw(&Text::new(line, (x - base, heights.end - top + 8 + NAME_LINE as i32 * index as i32), text))?;
             }
         }
         Ok(())

