@@ -399,6 +399,30 @@ fn killed_at_random_moments_the_same_command_ends_with_the_same_table() {
     assert_eq!(tables[0], tables[1]);
 }
 
+#[test]
+fn the_trainer_gets_the_signal_and_saves() {
+    let runs = Runs::new();
+    let experiments = experiments(runs.folder.path());
+    fs::write(experiments.join("tiny.toml"), TINY.replace("epochs = 4", "epochs = 10000")).unwrap();
+    let mut command = runs.real(&["quick", "--jobs", "2", "--experiments", experiments.to_str().unwrap()]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
+    let folders = || fs::read_dir(runs.out().join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let started = || folders().filter(|folder| folder.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count();
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while started() < 2 {
+        assert!(Instant::now() < deadline, "the runs did not start");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let logs: Vec<String> = fs::read_dir(runs.out().join("logs"))
+        .unwrap()
+        .map(|log| fs::read_to_string(log.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(logs.len(), 2);
+    assert!(logs.iter().all(|log| log.contains("everything is saved")), "{logs:?}");
+}
+
 /// A stand-in for sbatch that runs every task of an array in turn, as SLURM does, and one for scontrol that notes what is put back
 /// into the queue.
 fn stand_in_slurm(folder: &Path) {
