@@ -50,7 +50,8 @@ impl Estimate {
 
 /// The table of `--dry-run`: a line for each family, and the total. `done` says which runs are finished.
 pub fn table(plan: &Plan, runs: &[Run], estimate: Option<&Estimate>, done: impl Fn(&Run) -> bool) -> String {
-    let mut lines = vec![["family", "rows", "runs", "done", "epochs", "memory", "disk", "time"].map(str::to_owned).to_vec()];
+    let mut lines =
+        vec![["family", "rows", "runs", "done", "epochs", "memory", "disk", "time"].map(str::to_owned).to_vec()];
     let mut line = |name: &str, rows: usize, epochs: String, runs: &[&Run]| {
         let left: Vec<_> = runs.iter().filter(|run| !done(run)).collect();
         let seconds = estimate.map(|estimate| left.iter().filter_map(|run| estimate.seconds(run)).sum::<f64>());

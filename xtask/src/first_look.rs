@@ -95,7 +95,11 @@ pub fn print(trainer: &Trainer) -> Result<()> {
         for model in &models {
             lines.push(vec![model.name.clone(), cell(model.here), cell(model.card)]);
         }
-        text += &format!("\nThe models in {}, top-1 with its 95 % interval\n{}", shown(&root().join("weights")), aligned(&lines));
+        text += &format!(
+            "\nThe models in {}, top-1 with its 95 % interval\n{}",
+            shown(&root().join("weights")),
+            aligned(&lines)
+        );
     }
     Ok(show(&text)?)
 }

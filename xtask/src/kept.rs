@@ -47,7 +47,8 @@ impl Kept {
     pub fn new(plan: &Plan, ids: &RunIds, records: &Records) -> Self {
         let finished = |runs: &Vec<String>| runs.iter().any(|id| records.contains_key(id));
         let rows = ids.iter().filter(|(_, runs)| finished(runs));
-        let rows = rows.map(|((family, row), runs)| KeptRow { family: family.clone(), row: row.clone(), runs: runs.clone() });
+        let rows =
+            rows.map(|((family, row), runs)| KeptRow { family: family.clone(), row: row.clone(), runs: runs.clone() });
         Self { budget: plan.name.to_owned(), rows: rows.collect(), records: records.values().cloned().collect() }
     }
 
@@ -75,9 +76,15 @@ impl Kept {
         let records: BTreeMap<&str, &Record> = self.records.iter().map(|record| (record.id.as_str(), record)).collect();
         for kept in &self.rows {
             let planned = plan.families.iter().find(|planned| planned.family.id == kept.family);
-            let found = planned.and_then(|planned| Some((planned, planned.rows.iter().find(|row| row.id == kept.row)?)));
+            let found =
+                planned.and_then(|planned| Some((planned, planned.rows.iter().find(|row| row.id == kept.row)?)));
             let Some((planned, row)) = found else {
-                anyhow::bail!("{} {} is no longer a row of `{}`; reproduce it again", kept.family, kept.row, self.budget);
+                anyhow::bail!(
+                    "{} {} is no longer a row of `{}`; reproduce it again",
+                    kept.family,
+                    kept.row,
+                    self.budget
+                );
             };
             for record in kept.runs.iter().filter_map(|id| records.get(id.as_str())) {
                 let result = &record.result;

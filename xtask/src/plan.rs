@@ -126,8 +126,10 @@ impl<'a> Plan<'a> {
     /// The runs of all rows in the order of training: one seed of every row of a family before the next seed, and the first
     /// data set of all families before the next.
     pub fn runs(&self, trainer: &Trainer) -> Result<Vec<Run>> {
-        let rows: Vec<_> = self.families.iter().flat_map(|planned| planned.rows.iter().map(move |row| (planned, row))).collect();
-        let described = trainer.describe(&rows.iter().map(|(planned, row)| RunSettings::of(planned, row, 1)).collect::<Vec<_>>());
+        let rows: Vec<_> =
+            self.families.iter().flat_map(|planned| planned.rows.iter().map(move |row| (planned, row))).collect();
+        let described =
+            trainer.describe(&rows.iter().map(|(planned, row)| RunSettings::of(planned, row, 1)).collect::<Vec<_>>());
         let mut runs: Vec<Run> = Vec::new();
         let mut place: BTreeMap<String, usize> = BTreeMap::new();
         let mut described = described?.into_iter().zip(rows);

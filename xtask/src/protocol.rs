@@ -34,14 +34,18 @@ pub fn differences(run: &Run, published: &Published) -> Vec<String> {
         other => other,
     };
     expected.push(("layer.kind", kind.to_owned()));
-    let chooses = matches!(kind, "conv_nn_attention" | "branching_tokens") || (is_vgg && argument("branch_ratio") != "0.0");
+    let chooses =
+        matches!(kind, "conv_nn_attention" | "branching_tokens") || (is_vgg && argument("branch_ratio") != "0.0");
     if chooses {
         let metric = if argument("metric") == "matmul" { "dot" } else { argument("metric") };
         expected.push(("layer.similarity", metric.to_owned()));
-        expected.push(("layer.candidates", match argument("sampling") {
-            "all" => "all".to_owned(),
-            sampling => format!("{sampling}:{}", argument("num_samples")),
-        }));
+        expected.push((
+            "layer.candidates",
+            match argument("sampling") {
+                "all" => "all".to_owned(),
+                sampling => format!("{sampling}:{}", argument("num_samples")),
+            },
+        ));
     }
     if chooses || kind == "kvt_attention" {
         expected.push(("layer.neighbors", argument("k").to_owned()));
@@ -55,9 +59,11 @@ pub fn differences(run: &Run, published: &Published) -> Vec<String> {
         expected.push(("layer.shuffle_scale", scale.to_owned()));
         if chooses {
             let both = |column: &str| argument(column) == "Loc_Col";
-            let compare = if both("similarity") { format!("blend:{}", argument("lambda")) } else { "features".to_owned() };
+            let compare =
+                if both("similarity") { format!("blend:{}", argument("lambda")) } else { "features".to_owned() };
             expected.push(("layer.compare", compare));
-            expected.push(("layer.values", if both("aggregation") { "features_position" } else { "features" }.to_owned()));
+            expected
+                .push(("layer.values", if both("aggregation") { "features_position" } else { "features" }.to_owned()));
         }
     } else {
         expected.push(("layer.heads", argument("heads").to_owned()));

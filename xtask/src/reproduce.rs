@@ -188,11 +188,17 @@ impl Args {
                 missing.push(format!("{name}: {error:#}"));
             }
         }
-        let measured = |run: &Run| run.settings.sample || missing.is_empty() || !missing.iter().any(|line| line.starts_with(&run.settings.dataset));
+        let measured = |run: &Run| {
+            run.settings.sample
+                || missing.is_empty()
+                || !missing.iter().any(|line| line.starts_with(&run.settings.dataset))
+        };
         let measurable: Vec<Run> = runs.iter().filter(|run| measured(run)).cloned().collect();
         let estimate = match measurable.is_empty() {
             true => None,
-            false => Some(Estimate::measure(trainer, &measurable, |preset| say(format_args!("measuring a step of {preset}")))?),
+            false => Some(Estimate::measure(trainer, &measurable, |preset| {
+                say(format_args!("measuring a step of {preset}"))
+            })?),
         };
         let done = |run: &Run| State::of(&runner::folder(out, run)) == State::Done;
         let mut text = format!("{}: {}\n\n", plan.name, plan.budget.summary);
@@ -205,7 +211,10 @@ impl Args {
         );
         let (agree, differ) = published_protocol(plan, runs);
         if agree + differ.len() > 0 && plan.name == "paper" {
-            text += &format!("Published protocol: {agree} of {} published rows agree in every field.\n", agree + differ.len());
+            text += &format!(
+                "Published protocol: {agree} of {} published rows agree in every field.\n",
+                agree + differ.len()
+            );
             text += &differ.iter().map(|line| format!("  {line}\n")).collect::<String>();
         }
         for line in &missing {
@@ -236,9 +245,14 @@ impl Args {
             let needed: f64 = (planned.iter())
                 .map(|run| run.gflops * f64::from(run.settings.epochs) * (3.0 * 50_000.0 + 10_000.0))
                 .sum();
-            let options = if only.is_empty() { String::new() } else { format!(" --only {only} --where dataset=cifar10") };
+            let options =
+                if only.is_empty() { String::new() } else { format!(" --only {only} --where dataset=cifar10") };
             let command = format!("cargo xtask reproduce {budget}{options} --data DIR");
-            text += &format!("  {command:<88} # {} runs, about {} here\n", planned.len(), duration(needed / work * seconds));
+            text += &format!(
+                "  {command:<88} # {} runs, about {} here\n",
+                planned.len(),
+                duration(needed / work * seconds)
+            );
         }
         text += "  cargo xtask reproduce paper --dry-run                                  # what each row of the paper takes here\n";
         Ok(print(&text)?)

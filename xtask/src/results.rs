@@ -126,10 +126,8 @@ fn rendered(experiments: &Experiments, data: &Path) -> Result<Vec<(PathBuf, Stri
     let (ids, records) = kept.parts();
     let summary = Summary::new(&plan, &ids, &records)?;
     let name = &kept.budget;
-    let mut files = vec![
-        (data.with_extension("csv"), csv_text(&summary)?),
-        (data.with_extension("html"), html_page(&summary)?),
-    ];
+    let mut files =
+        vec![(data.with_extension("csv"), csv_text(&summary)?), (data.with_extension("html"), html_page(&summary)?)];
     let mut page = markdown::page(&summary).replacen(
         "\n## ",
         &format!(
@@ -264,7 +262,9 @@ mod tests {
         assert!(page.contains(claim), "{page}");
         assert!(!page.contains("*published"), "{page}");
         let html = html_page(&summary).unwrap();
-        assert!(html.contains("0 of 1 claims hold, 1 do not, 0 are not decidable") && !html.contains("class=\"published\""));
+        assert!(
+            html.contains("0 of 1 claims hold, 1 do not, 0 are not decidable") && !html.contains("class=\"published\"")
+        );
         let csv = csv_text(&summary).unwrap();
         assert_eq!(csv.lines().filter(|line| line.ends_with(",0.5,1.0,,,,,,,,,")).count(), 10, "{csv}");
     }

@@ -127,7 +127,8 @@ impl Runner<'_> {
                 }
             }
             active = going_on;
-            let left = began.elapsed().as_secs_f64() / f64::from(finished.max(1)) * (planned as f64 - f64::from(finished));
+            let left =
+                began.elapsed().as_secs_f64() / f64::from(finished.max(1)) * (planned as f64 - f64::from(finished));
             let rest = if finished == 0 { String::new() } else { format!(", about {} left", duration(left)) };
             overall.set_message(format!("{finished} of {planned} runs, {} failed{rest}", tally.failed.len()));
             thread::sleep(Duration::from_millis(50));

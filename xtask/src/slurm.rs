@@ -105,7 +105,10 @@ impl Options {
     /// The script of the array.
     fn script(&self, trainer: &Trainer, tasks: usize, folder: &Path) -> Result<String> {
         let folder = text(folder.as_os_str().to_owned())?;
-        ensure!(!folder.contains(['\n', '%']), "--out {folder}: SLURM needs a folder without `%` and newlines in its name");
+        ensure!(
+            !folder.contains(['\n', '%']),
+            "--out {folder}: SLURM needs a folder without `%` and newlines in its name"
+        );
         let cores = trainer.threads.map_or(String::new(), |threads| format!("#SBATCH --cpus-per-task={threads}\n"));
         let more: String = self.sbatch.iter().map(|option| format!("#SBATCH {option}\n")).collect();
         let (throttle, limit, before) = (self.throttle, &self.time_limit, self.signal_before);
@@ -158,5 +161,6 @@ impl Task {
 }
 
 fn text(word: std::ffi::OsString) -> Result<String> {
-    word.into_string().map_err(|word| anyhow::anyhow!("{} is not UTF-8; SLURM needs another path", word.to_string_lossy()))
+    word.into_string()
+        .map_err(|word| anyhow::anyhow!("{} is not UTF-8; SLURM needs another path", word.to_string_lossy()))
 }

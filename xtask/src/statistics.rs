@@ -84,7 +84,8 @@ impl Difference {
     pub fn of(better: &[&Scores], worse: &Scores, spread: Spread, rows: usize) -> Option<Self> {
         let by_seed: Vec<f64> = (0..worse.len())
             .filter_map(|seed| {
-                let better: Vec<f64> = better.iter().map(|row| row.get(seed).copied().flatten()).collect::<Option<_>>()?;
+                let better: Vec<f64> =
+                    better.iter().map(|row| row.get(seed).copied().flatten()).collect::<Option<_>>()?;
                 Some(better.iter().sum::<f64>() / better.len() as f64 - worse[seed]?)
             })
             .collect();
@@ -107,8 +108,8 @@ impl Difference {
 /// The two-sided 95 % quantile of Student's t; of the normal distribution without degrees of freedom.
 fn quantile(freedom: Option<usize>) -> f64 {
     const T: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-        2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
     ];
     match freedom {
         None => 1.960,

@@ -137,18 +137,13 @@ impl<'a> RowSummary<'a> {
 }
 
 /// Judges every claim for every combination of values on the axes that it does not name.
-fn judge<'a>(
-    planned: &Planned<'a>,
-    rows: &[RowSummary],
-    budget: &Budget,
-) -> Result<Vec<Judged<'a>>> {
+fn judge<'a>(planned: &Planned<'a>, rows: &[RowSummary], budget: &Budget) -> Result<Vec<Judged<'a>>> {
     let family = planned.family;
     let published = |row: &Row| row.published.as_ref().map(|published| published.top1);
     let mut verdicts = Vec::new();
     for claim in &family.claims {
-        let named = |axis: &str| {
-            claim.better.contains_key(axis) || claim.worse.iter().any(|worse| worse.contains_key(axis))
-        };
+        let named =
+            |axis: &str| claim.better.contains_key(axis) || claim.worse.iter().any(|worse| worse.contains_key(axis));
         let mut seen: Vec<Vec<usize>> = Vec::new();
         for row in rows {
             let open: Vec<usize> = (0..family.axes.len()).filter(|&axis| !named(&family.axes[axis].name)).collect();
@@ -156,8 +151,10 @@ fn judge<'a>(
             if seen.contains(&values) || !family.matches(&row.row.values, &claim.only)? {
                 continue;
             }
-            let group: Vec<&RowSummary> =
-                rows.iter().filter(|other| open.iter().zip(&values).all(|(&axis, &value)| other.row.values[axis] == value)).collect();
+            let group: Vec<&RowSummary> = rows
+                .iter()
+                .filter(|other| open.iter().zip(&values).all(|(&axis, &value)| other.row.values[axis] == value))
+                .collect();
             seen.push(values);
             let find = |selector: &Selector| -> Result<Vec<&RowSummary>> {
                 let mut found = Vec::new();
@@ -171,9 +168,11 @@ fn judge<'a>(
             let better = find(&claim.better)?;
             let worse: Vec<Vec<&RowSummary>> = claim.worse.iter().map(find).collect::<Result<_>>()?;
             let worse: Vec<&RowSummary> = worse.into_iter().flatten().collect();
-            let shown = |axis: usize| open.contains(&axis) && (planned.varies(axis) || family.axes[axis].name == DATASET);
+            let shown =
+                |axis: usize| open.contains(&axis) && (planned.varies(axis) || family.axes[axis].name == DATASET);
             let known: Option<Vec<f64>> = better.iter().map(|row| published(row.row)).collect();
-            let known = known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64);
+            let known =
+                known.filter(|known| !known.is_empty()).map(|known| known.iter().sum::<f64>() / known.len() as f64);
             verdicts.push(Judged {
                 claim,
                 about: row.row.label(family, shown),
@@ -190,7 +189,13 @@ fn published_spread(row: &Row) -> Option<Spread> {
     row.spread.map(|sd| Spread { sd, freedom: None })
 }
 
-fn verdict(better: &[&RowSummary], worse: &[&RowSummary], group: &[&RowSummary], budget: &Budget, row: &Row) -> Verdict {
+fn verdict(
+    better: &[&RowSummary],
+    worse: &[&RowSummary],
+    group: &[&RowSummary],
+    budget: &Budget,
+    row: &Row,
+) -> Verdict {
     if better.is_empty() || worse.is_empty() || better.iter().chain(worse).any(|row| row.records().next().is_none()) {
         return Verdict::Open("runs are missing");
     }

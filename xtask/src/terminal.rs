@@ -31,7 +31,8 @@ pub fn duration(seconds: f64) -> String {
 /// Lines of cells, aligned; the first column on the left, the others on the right. The first line is followed by a rule.
 pub fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width =
+        |c: usize| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {

@@ -74,7 +74,8 @@ impl Trainer {
         let share = settings.len().div_ceil(workers).max(1);
         thread::scope(|scope| {
             let chunks = settings.chunks(share);
-            let started: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().map(describe).collect())).collect();
+            let started: Vec<_> =
+                chunks.map(|chunk| scope.spawn(move || chunk.iter().map(describe).collect())).collect();
             let mut all = Vec::new();
             for worker in started {
                 let chunk: Result<Vec<Described>> = worker.join().unwrap_or_else(|_| bail!("a thread panicked"));
@@ -126,9 +127,13 @@ impl Trainer {
         if !status.success() {
             let text = String::from_utf8_lossy(&stderr);
             let text = text.find("error: ").map_or(text.as_ref(), |start| &text[start + "error: ".len()..]);
-            bail!("{}", if text.is_empty() { format!("the trainer ended with {status}") } else { text.trim_end().to_owned() });
+            bail!(
+                "{}",
+                if text.is_empty() { format!("the trainer ended with {status}") } else { text.trim_end().to_owned() }
+            );
         }
-        serde_json::from_slice(&stdout).with_context(|| format!("{} printed something else than JSON", shown(&self.program)))
+        serde_json::from_slice(&stdout)
+            .with_context(|| format!("{} printed something else than JSON", shown(&self.program)))
     }
 }
 

@@ -97,7 +97,12 @@ fn chart() -> Result<String> {
     for name in folders(&root().join("weights"))? {
         let card: Card = read_json(&root().join("weights").join(&name).join("evaluation.json"))?;
         let x = chart.names.len() as f64;
-        points.push(Point { x, mean: card.top1, sd: Some((card.interval[1] - card.interval[0]) / 2.0), values: Vec::new() });
+        points.push(Point {
+            x,
+            mean: card.top1,
+            sd: Some((card.interval[1] - card.interval[0]) / 2.0),
+            values: Vec::new(),
+        });
         chart.names.push(name.replace('_', " "));
     }
     let label = "top-1 with its 95 % interval".to_owned();

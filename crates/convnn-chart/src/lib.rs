@@ -8,8 +8,8 @@ mod means;
 mod style;
 
 pub use curves::{Line, Panel, curves};
-pub use means::{Group, Means, Point, means};
 pub use matrix::{Matrix, matrix};
+pub use means::{Group, Means, Point, means};
 pub use style::Medium;
 
 /// A picture that cannot be drawn.

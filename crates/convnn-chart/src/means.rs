@@ -116,7 +116,12 @@ impl Means {
             .draw()?;
         let at = |x: f64, y: f64| (x, y);
         if let Some((level, name)) = self.level.as_ref().filter(|(level, _)| (low..=high).contains(level)) {
-            chart.draw_series(DashedLineSeries::new([at(left, *level), at(right, *level)], 3, 3, BLACK.mix(0.5).into()))?;
+            chart.draw_series(DashedLineSeries::new(
+                [at(left, *level), at(right, *level)],
+                3,
+                3,
+                BLACK.mix(0.5).into(),
+            ))?;
             let text = ("sans-serif", 13).into_font().color(&BLACK.mix(0.7)).pos(Pos::new(HPos::Left, VPos::Bottom));
             chart.draw_series([Text::new(name.clone(), at(left, *level), text)])?;
         }
@@ -138,7 +143,8 @@ impl Means {
                     let bar = [at(point.x, point.mean - sd), at(point.x, point.mean + sd)];
                     chart.draw_series(LineSeries::new(bar, colour.stroke_width(2)))?;
                 }
-                let faint = point.values.iter().map(|&value| Circle::new(at(point.x, value), 2, colour.mix(0.5).filled()));
+                let faint =
+                    point.values.iter().map(|&value| Circle::new(at(point.x, value), 2, colour.mix(0.5).filled()));
                 chart.draw_series(faint)?;
             }
             let style = if group.reference { colour.stroke_width(1) } else { colour.filled() };
@@ -239,8 +245,10 @@ mod tests {
     use super::*;
 
     fn chart(means: &[(f64, f64)]) -> Means {
-        let points: Vec<_> =
-            means.iter().map(|&(x, mean)| Point { x, mean, sd: Some(0.3), values: vec![mean - 0.3, mean + 0.3] }).collect();
+        let points: Vec<_> = means
+            .iter()
+            .map(|&(x, mean)| Point { x, mean, sd: Some(0.3), values: vec![mean - 0.3, mean + 0.3] })
+            .collect();
         Means {
             title: "accuracy".to_owned(),
             x_label: "branch ratio".to_owned(),
@@ -264,7 +272,10 @@ mod tests {
 
     #[test]
     fn names_stand_below_their_marks() {
-        let named = Means { names: vec!["ConvNN, random candidates".to_owned(), "KVT".to_owned()], ..chart(&[(0.0, 50.0), (1.0, 60.0)]) };
+        let named = Means {
+            names: vec!["ConvNN, random candidates".to_owned(), "KVT".to_owned()],
+            ..chart(&[(0.0, 50.0), (1.0, 60.0)])
+        };
         let text = means(&[named], 1, Medium::File).unwrap();
         assert!(text.contains("ConvNN, random\n") && text.contains("candidates\n") && text.contains("KVT"), "{text}");
     }

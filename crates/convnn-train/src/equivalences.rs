@@ -36,7 +36,9 @@ pub fn all() -> Result<Vec<Equivalence>> {
     type Case = (&'static str, &'static str, fn(DType) -> Result<f64>);
     let cases: [Case; 5] = [
         ("3×3 convolution", "nearest positions, K = 9, ρ = 1, standard kernel", |dtype| convolution(3, false, dtype)),
-        ("5×5 convolution", "nearest positions, K = 25, ρ = 1, standard kernel", |dtype| convolution(5, false, dtype)),
+        ("5×5 convolution", "nearest positions, K = 25, ρ = 1, standard kernel", |dtype| {
+            convolution(5, false, dtype)
+        }),
         ("3×3 depthwise convolution", "nearest positions, K = 9, ρ = 1, depthwise kernel", |dtype| {
             convolution(3, true, dtype)
         }),

@@ -149,13 +149,19 @@ impl AxisValue {
         let mut published: Key = BTreeMap::new();
         if let Some(value) = &raw.value {
             let Some(key) = &axis.key else {
-                bail!("the value `{}` needs the axis to have a `key`, the configuration key that it sets", name.as_str());
+                bail!(
+                    "the value `{}` needs the axis to have a `key`, the configuration key that it sets",
+                    name.as_str()
+                );
             };
             let name = ValueName::of(value)?;
-            set.insert(key.clone(), match &axis.format {
-                Some(format) => Value::String(format.replace("{}", name.as_str())),
-                None => value.clone(),
-            });
+            set.insert(
+                key.clone(),
+                match &axis.format {
+                    Some(format) => Value::String(format.replace("{}", name.as_str())),
+                    None => value.clone(),
+                },
+            );
             if let Some(column) = &axis.column {
                 published.insert(column.clone(), name.0);
             }
@@ -226,7 +232,9 @@ mod tests {
     #[test]
     fn numbers_have_one_name() {
         let name = |text: &str| ValueName::of(&toml::from_str::<toml::Table>(&format!("v = {text}")).unwrap()["v"]);
-        for (text, expected) in [("0.0", "0"), ("0", "0"), ("0.50", "0.5"), ("9", "9"), ("0.0001", "1e-4"), ("'x'", "x")] {
+        for (text, expected) in
+            [("0.0", "0"), ("0", "0"), ("0.50", "0.5"), ("9", "9"), ("0.0001", "1e-4"), ("'x'", "x")]
+        {
             assert_eq!(name(text).unwrap().as_str(), expected);
             assert_eq!(ValueName::parse(text.trim_matches('\'')).as_str(), expected);
         }

@@ -188,7 +188,8 @@ impl Family {
         for (name, training) in &mut self.budgets {
             let known = || budgets.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let budget = budgets.get(name);
-            let budget = budget.with_context(|| format!("budget `{name}` is not in budgets.toml; expected {}", known()))?;
+            let budget =
+                budget.with_context(|| format!("budget `{name}` is not in budgets.toml; expected {}", known()))?;
             let Some(recipe) = &training.recipe else { continue };
             let found = budget.recipes.get(recipe);
             let mut set =
@@ -201,7 +202,11 @@ impl Family {
 
     fn check(&self, tables: &Tables) -> Result<()> {
         for (index, axis) in self.axes.iter().enumerate() {
-            ensure!(!self.axes[..index].iter().any(|other| other.name == axis.name), "two axes are named `{}`", axis.name);
+            ensure!(
+                !self.axes[..index].iter().any(|other| other.name == axis.name),
+                "two axes are named `{}`",
+                axis.name
+            );
         }
         let selectors = self.overrides.iter().map(|other| ("an override", &other.when));
         let curves = self.published.iter().flat_map(|published| &published.curves);

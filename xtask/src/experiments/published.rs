@@ -105,7 +105,8 @@ impl Tables {
     /// The epochs in `file`, which must be those of `published`.
     pub fn curve(&self, file: &str, published: &Published) -> Result<Vec<Epoch>> {
         let path = self.folder.join(file);
-        let epochs: Vec<Epoch> = open(&path)?.deserialize().collect::<csv::Result<_>>().with_context(|| shown(&path))?;
+        let epochs: Vec<Epoch> =
+            open(&path)?.deserialize().collect::<csv::Result<_>>().with_context(|| shown(&path))?;
         let last = epochs.last().with_context(|| format!("{file} is empty"))?;
         ensure!(
             (last.epoch, last.test_top1) == (published.epochs, published.top1),

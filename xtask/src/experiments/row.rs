@@ -34,8 +34,10 @@ impl Row {
         values: Vec<usize>,
         tables: &Tables,
     ) -> Result<Option<Self>> {
-        let chosen: Vec<_> = family.axes.iter().zip(&values).map(|(axis, &value)| (axis, &axis.values[value])).collect();
-        let names: Vec<_> = chosen.iter().map(|(axis, value)| format!("{}={}", axis.name, value.name.as_str())).collect();
+        let chosen: Vec<_> =
+            family.axes.iter().zip(&values).map(|(axis, &value)| (axis, &axis.values[value])).collect();
+        let names: Vec<_> =
+            chosen.iter().map(|(axis, value)| format!("{}={}", axis.name, value.name.as_str())).collect();
         let id = names.join(",");
         let mut set = training.set.clone();
         let mut key = family.common_key()?;

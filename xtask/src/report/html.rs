@@ -171,9 +171,9 @@ fn rows(table: &Table) -> Markup {
 fn neighbors() -> Result<Markup> {
     let picture = read(&root().join("docs/pictures/neighbors.svg"))?;
     // As an image, the rules of its style sheet stay inside.
-    let encoded = ["%", "#", "<", ">", "\"", "\n"].iter().fold(picture, |text, character| {
-        text.replace(character, &format!("%{:02X}", character.as_bytes()[0]))
-    });
+    let encoded = ["%", "#", "<", ">", "\"", "\n"]
+        .iter()
+        .fold(picture, |text, character| text.replace(character, &format!("%{:02X}", character.as_bytes()[0])));
     Ok(html! {
         section id="neighbors" {
             h2 { "Which neighbors are chosen" }

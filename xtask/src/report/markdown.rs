@@ -1,7 +1,9 @@
 //! The report in Markdown.
 
 use super::table::{Origin, Table};
-use super::words::{DAGGER, METHOD, claim, environment, figures, made, published_difference, published_note, training_note, verdict};
+use super::words::{
+    DAGGER, METHOD, claim, environment, figures, made, published_difference, published_note, training_note, verdict,
+};
 use crate::summary::{FamilySummary, Judged, Summary};
 
 /// The whole report.

@@ -23,7 +23,11 @@ pub fn text(summary: &Summary) -> Result<String> {
                     (result.last.top1, result.last.top5, result.last.loss),
                     (result.last5.top1, result.last5.top5, result.best.top1, result.best.top5),
                     (result.params, result.gflops, result.seconds_per_epoch),
-                    (published.map(|run| run.top1), published.map(|run| run.last5_top1), published.map(|run| run.best_top1)),
+                    (
+                        published.map(|run| run.top1),
+                        published.map(|run| run.last5_top1),
+                        published.map(|run| run.best_top1),
+                    ),
                     (published.map(|run| run.parameters), published.map(|run| run.gflops_logged)),
                     (published.and_then(|run| run.gflops_recount), published.map(|run| run.train_s_per_epoch)),
                     (published.map(|run| run.epochs), published.map(|run| &run.source)),

@@ -53,7 +53,9 @@ const FIGURES: [(&str, Origin, bool, Cell); 12] = [
     ("GFLOPs†", Origin::Published, true, |row| {
         figure(row, |run| format!("{:.3}", run.gflops_recount.unwrap_or(run.gflops_logged)))
     }),
-    ("s/epoch", Origin::Ours, false, |row| row.mean(|result| result.seconds_per_epoch).map(|mean| format!("{:.1}", mean.mean))),
+    ("s/epoch", Origin::Ours, false, |row| {
+        row.mean(|result| result.seconds_per_epoch).map(|mean| format!("{:.1}", mean.mean))
+    }),
 ];
 
 /// Ours minus published, where both were trained alike.

@@ -8,8 +8,7 @@ use crate::statistics::{Difference, Mean};
 use crate::summary::{FamilySummary, Judged, Summary, Verdict};
 
 /// What the dagger refers to.
-pub const DAGGER: &str =
-    "† counted in full; where that was not recounted, as printed by the authors' code, which omits 1-D convolutions and \
+pub const DAGGER: &str = "† counted in full; where that was not recounted, as printed by the authors' code, which omits 1-D convolutions and \
      convolutions with padding \"same\".";
 
 /// How verdicts are reached.
@@ -40,8 +39,7 @@ pub fn made(summary: &Summary) -> String {
         // As in ISO 8601.
         Some(date.to_string())
     };
-    let mut days: Vec<String> =
-        summary.records.iter().filter_map(|record| day(record.environment.started?)).collect();
+    let mut days: Vec<String> = summary.records.iter().filter_map(|record| day(record.environment.started?)).collect();
     days.sort();
     days.dedup();
     let mut commits: Vec<String> = (summary.records.iter())

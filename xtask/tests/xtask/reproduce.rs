@@ -100,7 +100,10 @@ fn every_run_is_trained_once_and_reported() {
         &stdout(&first),
         &["off by (f64)", "shipped model", "ConvNN, random candidates", "12.50", "81.27", "report:", "next:", "here"],
     );
-    assert_says(&stdout(&first), &["cannot be compared with the published ones", "* Published: full-size VGG-11, 150 epochs"]);
+    assert_says(
+        &stdout(&first),
+        &["cannot be compared with the published ones", "* Published: full-size VGG-11, 150 epochs"],
+    );
     assert_says(&stderr(&first), &["[6/6] vit_baselines mixer=convnn_random seed 1: done in"]);
 
     let second = runs.run(&[]);
@@ -128,13 +131,17 @@ fn the_reports_mark_whose_numbers_they_show() {
     assert_says(&markdown, &["Published: full-size ViT-Tiny, 150 epochs", "convnn train --preset vit_compact_random"]);
     assert_says(&markdown, &["12 of 12 runs are finished (2026-09-21, commit 0123456).", "too little training"]);
     let page = runs.read("report.html");
-    assert_says(&page, &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark", "Every part of ConvNN runs"]);
+    assert_says(
+        &page,
+        &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark", "Every part of ConvNN runs"],
+    );
     for outside in ["src=\"http", "href=\"http", "url(", "@import", "<link"] {
         assert!(!page.contains(outside), "the page is not self-contained: {outside}");
     }
     let csv = runs.read("results.csv");
     assert_eq!(csv.lines().count(), 1 + 2 * 6);
-    let half = "vgg_branch_ratio,\"dataset=cifar10,similarity=cosine,content=features,ratio=0.5\",vgg11_compact-cifar10-";
+    let half =
+        "vgg_branch_ratio,\"dataset=cifar10,similarity=cosine,content=features,ratio=0.5\",vgg11_compact-cifar10-";
     let row = csv.lines().find(|line| line.starts_with(half)).unwrap();
     assert_says(row, &[",123456,0.125,1.5,81.2695,81.6758,82.793,", ",150,BR_test_cos---/"]);
 }
@@ -144,7 +151,8 @@ fn a_failed_run_is_reported_and_the_others_run() {
     let runs = Runs::new();
     let output = runs.command(&[]).env("FAIL_ON", "layer.branch_ratio=0.5").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let end = "1 of 6 runs failed; repeat the command to retry them:\n  vgg_branch_ratio ratio=0.5 seed 1\n    training";
+    let end =
+        "1 of 6 runs failed; repeat the command to retry them:\n  vgg_branch_ratio ratio=0.5 seed 1\n    training";
     assert_says(
         &stderr(&output),
         &["[2/6] vgg_branch_ratio ratio=0.5 seed 1: failed", end, "    error: the loss is not finite"],
@@ -275,7 +283,10 @@ fn damaged_results_and_those_of_another_configuration_are_not_reported() {
     let output = runs.run(&[]);
     assert_eq!(output.status.code(), Some(1));
     let reason = "the folder holds another run: layer.branch_ratio is \"0.25\"; expected \"1.0\"";
-    assert_says(&stderr(&output), &["2 of 6 runs failed", reason, "result.json: EOF while parsing", "to train it again"]);
+    assert_says(
+        &stderr(&output),
+        &["2 of 6 runs failed", reason, "result.json: EOF while parsing", "to train it again"],
+    );
     assert_says(&runs.read("report.md"), &["| 1 | 0 of 1 | – |", "| ConvNN, all tokens | 0 of 1 |"]);
     assert!(runs.calls().is_empty(), "nothing is trained over what is there");
 }
@@ -313,8 +324,16 @@ fn wrong_experiments_are_refused() {
         ("title =", "titel =", "unknown field `titel`"),
         ("key = \"layer.branch_ratio\"", "", "the value `0` needs the axis to have a `key`"),
         ("values = [0.0, 0.5, 1.0]", "values = [0.0, 0.5, 0.5]", "axis `ratio` has the value `0.5` twice"),
-        ("better = { ratio = 0.5 }", "better = { ratio = 0.25 }", "a claim: axis `ratio` has no value `0.25`; expected 0, 0.5, 1"),
-        ("better = { ratio = 0.5 }", "better = { depth = 1 }", "`depth` is not an axis of mine; expected dataset, ratio"),
+        (
+            "better = { ratio = 0.5 }",
+            "better = { ratio = 0.25 }",
+            "a claim: axis `ratio` has no value `0.25`; expected 0, 0.5, 1",
+        ),
+        (
+            "better = { ratio = 0.5 }",
+            "better = { depth = 1 }",
+            "`depth` is not an axis of mine; expected dataset, ratio",
+        ),
         ("recipe = \"cnn\"", "recipe = \"rnn\"", "recipe `rnn` of budget `quick` is not in budgets.toml"),
         ("[budgets.quick]", "[budgets.huge]", "budget `huge` is not in budgets.toml; expected paper, quick, smoke"),
         ("epochs = 6", "epochs = 0", "budget `quick`: epochs is 0"),
@@ -346,10 +365,12 @@ fn the_published_protocol_is_ours_in_every_field() {
 
     // A row that is trained otherwise is named.
     let experiments = experiments(runs.folder.path());
-    let family = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/vgg_pixel_shuffle.toml")).unwrap();
+    let family =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/vgg_pixel_shuffle.toml")).unwrap();
     fs::write(experiments.join("shuffle.toml"), family.replace("batch_size = 256", "batch_size = 128")).unwrap();
     let folder = experiments.to_str().unwrap();
-    let output = runs.real(&["paper", "--dry-run", "--experiments", folder]).env("CONVNN_DATA", "/nowhere").output().unwrap();
+    let output =
+        runs.real(&["paper", "--dry-run", "--experiments", folder]).env("CONVNN_DATA", "/nowhere").output().unwrap();
     assert_says(&stdout(&output), &["0 of 8 published rows", "batch_size is 128; published 256"]);
 }
 
@@ -391,7 +412,9 @@ fn killed_at_random_moments_the_same_command_ends_with_the_same_table() {
         let mut reader = csv::Reader::from_reader(csv.as_bytes());
         let place = reader.headers().unwrap().iter().position(|name| name == "seconds_per_epoch").unwrap();
         let rows = reader.records().map(|row| row.unwrap());
-        let without = |row: csv::StringRecord| row.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, cell)| cell.to_owned()).collect();
+        let without = |row: csv::StringRecord| {
+            row.iter().enumerate().filter(|(i, _)| *i != place).map(|(_, cell)| cell.to_owned()).collect()
+        };
         let rows: Vec<Vec<String>> = rows.map(without).collect();
         assert_eq!(rows.len(), 4);
         rows
@@ -407,7 +430,8 @@ fn the_trainer_gets_the_signal_and_saves() {
     let mut command = runs.real(&["quick", "--jobs", "2", "--experiments", experiments.to_str().unwrap()]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn().unwrap();
     let folders = || fs::read_dir(runs.out().join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let started = || folders().filter(|folder| folder.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count();
+    let started =
+        || folders().filter(|folder| folder.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count();
     let deadline = Instant::now() + Duration::from_secs(300);
     while started() < 2 {
         assert!(Instant::now() < deadline, "the runs did not start");
@@ -457,7 +481,8 @@ fn slurm_gets_an_array_of_the_same_runs() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let shell = || {
         // Where the signal of SLURM goes: the shell of the array's task.
-        let out = Command::new("pgrep").args(["-f", runs.out().join("slurm/array.sh").to_str().unwrap()]).output().unwrap();
+        let out =
+            Command::new("pgrep").args(["-f", runs.out().join("slurm/array.sh").to_str().unwrap()]).output().unwrap();
         let all = stdout(&out);
         all.split_whitespace().last().map(str::to_owned)
     };
@@ -475,7 +500,14 @@ fn slurm_gets_an_array_of_the_same_runs() {
     assert_says(&stdout(&submitted), &["Submitted batch job 7"]);
     assert_eq!(fs::read_to_string(bin.path().join("requeued")).unwrap(), "requeue 7_2\n");
     let script = runs.read("slurm/array.sh");
-    let lines = ["--array=1-3%3", "--time=04:00:00", "--signal=B:USR1@120", "--requeue", "--partition=cpu", "--cpus-per-task=2"];
+    let lines = [
+        "--array=1-3%3",
+        "--time=04:00:00",
+        "--signal=B:USR1@120",
+        "--requeue",
+        "--partition=cpu",
+        "--cpus-per-task=2",
+    ];
     assert_says(&script, &lines.map(|line| format!("#SBATCH {line}")).each_ref().map(String::as_str));
     assert_eq!(runs.read("slurm/manifest.jsonl").lines().count(), 3);
 
