@@ -18,7 +18,7 @@ const MUCH: f64 = 60.0;
 
 impl Estimate {
     /// Measures a training step of one run of each preset. `said` is called before each.
-    pub fn measure(trainer: &Trainer, runs: &[Run], mut said: impl FnMut(&str)) -> Result<Self> {
+    pub fn measure(trainer: &Trainer, runs: &[&Run], said: impl Fn(&str)) -> Result<Self> {
         let mut measured = BTreeMap::new();
         for run in runs {
             let key = (run.settings.preset.clone(), run.settings.sample);

@@ -185,20 +185,15 @@ impl Args {
         let mut missing = Vec::new();
         for (name, settings) in estimate::datasets(runs) {
             if let Err(error) = trainer.needs(&settings) {
-                missing.push(format!("{name}: {error:#}"));
+                missing.push((name, format!("{error:#}")));
             }
         }
-        let measured = |run: &Run| {
-            run.settings.sample
-                || missing.is_empty()
-                || !missing.iter().any(|line| line.starts_with(&run.settings.dataset))
-        };
-        let measurable: Vec<Run> = runs.iter().filter(|run| measured(run)).cloned().collect();
+        let is_there = |run: &&Run| run.settings.sample || !missing.iter().any(|(name, _)| *name == run.settings.dataset);
+        let measurable: Vec<&Run> = runs.iter().filter(is_there).collect();
+        let said = |preset: &str| say(format_args!("measuring a step of {preset}"));
         let estimate = match measurable.is_empty() {
             true => None,
-            false => Some(Estimate::measure(trainer, &measurable, |preset| {
-                say(format_args!("measuring a step of {preset}"))
-            })?),
+            false => Some(Estimate::measure(trainer, &measurable, said)?),
         };
         let done = |run: &Run| State::of(&runner::folder(out, run)) == State::Done;
         let mut text = format!("{}: {}\n\n", plan.name, plan.budget.summary);
@@ -217,8 +212,8 @@ impl Args {
             );
             text += &differ.iter().map(|line| format!("  {line}\n")).collect::<String>();
         }
-        for line in &missing {
-            text += &format!("Data that are not there: {line}\n");
+        for (name, error) in &missing {
+            text += &format!("Data that are not there: {name}: {error}\n");
         }
         print(&text)?;
         Ok(ExitCode::SUCCESS)
