@@ -29,11 +29,13 @@ pub enum Error {
         /// What is accepted.
         expected: String,
     },
-    /// A run needs more memory than there is.
+    /// A run or an evaluation needs more memory than there is.
     #[error(
-        "training at batch size {batch_size} needs about {needed} of memory, more than {from} leaves, {left}; {advice}"
+        "{work} at batch size {batch_size} needs about {needed} of memory, more than {from} leaves, {left}; {advice}"
     )]
     Memory {
+        /// What was to be done.
+        work: &'static str,
         /// Memory needed.
         needed: String,
         /// The batch size configured.
