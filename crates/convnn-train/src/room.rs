@@ -103,8 +103,7 @@ fn compare(work: &Work, room: Room) -> Result<()> {
         ),
         most => format!("`{option}` {} fits", most.min(batch_size.saturating_sub(1))),
     };
-    let (needed, left) = (bytes(needed), bytes(room.left));
-    Err(Error::Memory { work: name, needed, batch_size, left, from: room.from, advice })
+    Err(Error::Memory { work: name, needed, batch_size, left: room.left, from: room.from, advice })
 }
 
 /// Addresses that glibc reserves for the heap of a thread, in bytes.
