@@ -144,7 +144,8 @@ fn a_malformed_description_is_named_in_plain_words() {
         (
             "\"candidates\": \"all\"",
             "\"candidates\": \"random\"",
-            "`layer.candidates` is \"random\"; expected \"all\", {\"random\": {\"n\": NUMBER}} or {\"spatial\": {\"n\": NUMBER, \"margin\": NUMBER}}",
+            "`layer.candidates` is \"random\"; expected \"all\", {\"random\": {\"n\": NUMBER}} or \
+             {\"spatial\": {\"n\": NUMBER, \"margin\": NUMBER}}",
         ),
         (
             "\"candidates\": \"all\"",

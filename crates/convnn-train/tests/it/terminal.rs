@@ -13,8 +13,8 @@ fn in_terminal(columns: usize, out: &Path, epochs: usize) -> Option<Command> {
         return None;
     }
     let train = format!(
-        "stty rows 24 cols {columns}; exec '{}' train --preset vit_compact_random --data sample --epochs {epochs} --out '{}' \
-         --set model.patch=8 --set model.dim=16 --set model.mlp=32 --set model.layers=2 --set batch_size=32",
+        "stty rows 24 cols {columns}; exec '{}' train --preset vit_compact_random --data sample --epochs {epochs} \
+         --out '{}' --set model.patch=8 --set model.dim=16 --set model.mlp=32 --set model.layers=2 --set batch_size=32",
         env!("CARGO_BIN_EXE_convnn"),
         out.display()
     );
