@@ -149,7 +149,7 @@ fn words(error: &str) -> Vec<String> {
 fn preprocessing(value: &Value) -> Result<Preprocessing, Wrong> {
     const KEYS: [&str; 3] = ["size", "mean", "sd"];
     let table = object(value, &[PREPROCESSING], &format!("an object with {}", all_of(&KEYS)))?;
-    for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(Wrong::unknown(&[PREPROCESSING, key], &KEYS));
     }
     let numbers = |value: &Value| serde_json::from_value::<[f32; 3]>(value.clone()).ok();
