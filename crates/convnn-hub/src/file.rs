@@ -69,7 +69,8 @@ struct Aside {
 
 impl Write for Aside {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).inspect_err(|error| {
+        // The file itself: an error of `NamedTempFile` names the temporary file and loses the number of the system's.
+        self.file.as_file_mut().write(bytes).inspect_err(|error| {
             // The caller is told by text alone; the kind decides how the program ends.
             let copy = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
             self.failed = Some(copy);

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod card;
+mod described;
 pub mod digests;
 mod error;
 pub mod files;

@@ -58,11 +58,14 @@ impl Memory {
         self.fixed(slots).saturating_add(self.per_image().saturating_mul(batch_size as u64))
     }
 
-    /// The largest batch for which [`Self::training`] is at most `bytes`; 0 if none is.
-    pub const fn largest_batch(&self, bytes: u64, slots: u64) -> usize {
-        match self.per_image() {
-            0 => 0,
-            each => (bytes.saturating_sub(self.fixed(slots)) / each) as usize,
-        }
+    /// Bytes that an evaluation takes whatever the batch size, weights that were read from a file not counted.
+    pub const fn fixed_to_evaluate(&self) -> u64 {
+        PROGRAM.saturating_add(self.parameters.saturating_mul(4))
+    }
+
+    /// Bytes that an evaluation takes for each image of a batch. Nothing is kept for a backward pass, so that the widest
+    /// layer decides.
+    pub const fn per_image_to_evaluate(&self) -> u64 {
+        self.working.saturating_add(self.image.saturating_mul(BATCHES)).saturating_mul(4)
     }
 }

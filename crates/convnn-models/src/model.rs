@@ -128,6 +128,14 @@ macro_rules! architectures {
                 }
             }
 
+            /// The kinds of `[layer]` that an architecture takes; none if there is no such architecture.
+            pub(crate) fn kinds(architecture: &str) -> &'static [&'static str] {
+                match architecture {
+                    $($name => <$layer>::KINDS,)+
+                    _ => &[],
+                }
+            }
+
             /// The schemas of the tables `[layer]`.
             #[cfg(feature = "schema")]
             fn layer_schemas(generator: &mut schemars::SchemaGenerator) -> Vec<schemars::Schema> {

@@ -5,6 +5,7 @@
 //! classes. Tensors have PyTorch's names, shapes and layouts, so either side reads what the other wrote. Folders without
 //! `SHA256SUMS` are read too, but damage to their numbers cannot be detected.
 
+use crate::described::{Described, LABELS, PREPROCESSING, read_labels};
 use crate::digests::{Digests, SUMS_FILE};
 use crate::error::ensure;
 use crate::files::{create_folders, read_regular, write_durably};
@@ -118,10 +119,6 @@ fn describe(config: &ModelConfig, card: &ModelCard) -> Result<String> {
     Ok(serde_json::to_string_pretty(&value).map_err(Error::Words)? + "\n")
 }
 
-/// The keys of `config.json` beside those of the model.
-const PREPROCESSING: &str = "preprocessing";
-const LABELS: &str = "labels";
-
 fn check_labels(labels: &[String], config: &ModelConfig) -> Result<()> {
     let expected = format!("{}, one for each class of the model", config.classes());
     ensure(labels.len() == config.classes(), LABELS, labels.len(), &expected)
@@ -142,8 +139,8 @@ pub fn load(folder: &Path) -> Result<Stored> {
     let mut stored = decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)?;
     let classes = folder.join(CLASSES_FILE);
     if stored.labels.is_none() && classes.exists() {
-        let labels = serde_json::from_slice(&read(CLASSES_FILE, CONFIG_BYTES)?);
-        stored.labels = labels.map_err(|e| Error::Damaged { path: classes, reason: e.to_string() })?;
+        let labels = read_labels(&read(CLASSES_FILE, CONFIG_BYTES)?);
+        stored.labels = Some(labels.map_err(|reason| Error::Damaged { path: classes, reason })?);
     }
     Ok(stored)
 }
@@ -153,12 +150,7 @@ pub fn load(folder: &Path) -> Result<Stored> {
 pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<Stored> {
     let path = folder.join(CONFIG_FILE);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-    let word = |e: serde_json::Error| damaged(e.to_string());
-    let mut keys: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(config).map_err(word)?;
-    let preprocessing: Option<Preprocessing> =
-        keys.remove(PREPROCESSING).map(serde_json::from_value).transpose().map_err(word)?;
-    let labels: Option<Vec<String>> = keys.remove(LABELS).map(serde_json::from_value).transpose().map_err(word)?;
-    let config: ModelConfig = serde_json::from_value(keys.into()).map_err(word)?;
+    let Described { config, preprocessing, labels } = Described::read(config).map_err(damaged)?;
     let path = folder.join(MODEL_FILE);
     let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
     // The configuration itself has been checked by now.

@@ -1,6 +1,7 @@
 //! Errors: what can stop a run, and what to do about it.
 
 use crate::exit::Exit;
+use crate::text::bytes;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,17 +30,20 @@ pub enum Error {
         /// What is accepted.
         expected: String,
     },
-    /// A run needs more memory than there is.
+    /// A run or an evaluation needs more memory than there is.
     #[error(
-        "training at batch size {batch_size} needs about {needed} of memory, more than {from} leaves, {left}; {advice}"
+        "{work} at batch size {batch_size} needs about {} of memory, more than {from} leaves, {}; {advice}",
+        bytes(*needed), bytes(*left)
     )]
     Memory {
-        /// Memory needed.
-        needed: String,
-        /// The batch size configured.
+        /// What was to be done.
+        work: &'static str,
+        /// Memory needed, in bytes.
+        needed: u64,
+        /// The batch size asked for.
         batch_size: usize,
-        /// Memory left.
-        left: String,
+        /// Memory left, in bytes.
+        left: u64,
         /// What limits it.
         from: &'static str,
         /// What to do.

@@ -5,6 +5,7 @@
 use crate::metrics::Tally;
 use crate::results::EpochMetrics;
 use crate::text::duration;
+use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -18,10 +19,18 @@ pub struct Progress {
     pace: RefCell<Pace>,
 }
 
+/// How the bar looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Style {
+    colored: bool,
+    /// In a narrow terminal there is no bar, only the numbers that matter most; a line that wraps cannot be replaced.
+    narrow: bool,
+}
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    Bar { colored: bool },
+    Bar(Style),
     Lines,
     Nothing,
 }
@@ -38,7 +47,11 @@ struct Pace {
     reported: Instant,
     /// Whether the time of the whole run has been said.
     forecast: bool,
+    style: Style,
 }
+
+/// Columns that a bar and all numbers fit in.
+const BAR_COLUMNS: u16 = 80;
 
 /// Seconds between plain lines within an epoch.
 const LINE_SECONDS: u64 = 30;
@@ -60,10 +73,21 @@ impl Progress {
 
     fn new(shown: Shown) -> Self {
         let now = Instant::now();
-        let pace =
-            Pace { label: String::new(), images: 0, later: 0, before: 0, started: now, reported: now, forecast: false };
-        let colored = shown == Shown::Bar { colored: true };
-        Self { shown, bar: ProgressBar::hidden().with_style(style(colored)), pace: RefCell::new(pace) }
+        let style = match shown {
+            Shown::Bar(style) => style,
+            _ => Style { colored: false, narrow: false },
+        };
+        let pace = Pace {
+            label: String::new(),
+            images: 0,
+            later: 0,
+            before: 0,
+            started: now,
+            reported: now,
+            forecast: false,
+            style,
+        };
+        Self { shown, bar: ProgressBar::hidden().with_style(style.template()), pace: RefCell::new(pace) }
     }
 
     /// The bar, to be suspended while other lines are written.
@@ -79,15 +103,29 @@ impl Progress {
         self.bar.set_position(seen);
         self.bar.set_prefix(label.clone());
         self.bar.set_message("");
-        if matches!(self.shown, Shown::Bar { .. }) && self.bar.is_hidden() {
+        let Pace { forecast, style, .. } = *self.pace.borrow();
+        self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now, forecast, style });
+        self.fit();
+        if matches!(self.shown, Shown::Bar(_)) && self.bar.is_hidden() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            // The first step may take long.
+            self.bar.tick();
         }
-        let forecast = self.pace.borrow().forecast;
-        self.pace.replace(Pace { label, images, later, before: seen, started: now, reported: now, forecast });
+    }
+
+    /// Takes the style that fits the terminal, which may have changed its size.
+    fn fit(&self) {
+        let mut pace = self.pace.borrow_mut();
+        let narrow = matches!(self.shown, Shown::Bar(_)) && Term::stderr().size().1 < BAR_COLUMNS;
+        if narrow != pace.style.narrow {
+            pace.style.narrow = narrow;
+            self.bar.set_style(pace.style.template());
+        }
     }
 
     /// Shows the sums over the images done.
     pub fn step(&self, tally: &Tally) {
+        self.fit();
         let mut pace = self.pace.borrow_mut();
         let seen = tally.images;
         let seconds = pace.started.elapsed().as_secs_f64();
@@ -109,7 +147,10 @@ impl Progress {
             pace.reported = Instant::now();
             self.line(&format!("{}  {seen}/{} images  {text}", pace.label, pace.images));
         }
-        self.bar.set_message(text);
+        self.bar.set_message(match pace.style.narrow {
+            true => format!("loss {:.3}  {:.1} %  {} left", tally.mean_loss(), tally.top1_percent(), duration(left)),
+            false => text,
+        });
         self.bar.set_position(seen);
     }
 
@@ -145,7 +186,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         match self.shown {
-            Shown::Bar { .. } => self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
+            Shown::Bar(_) => self.bar.suspend(|| drop(writeln!(std::io::stderr(), "{text}"))),
             // Training continues if nobody reads the log any more.
             Shown::Lines => drop(writeln!(std::io::stderr(), "{text}")),
             Shown::Nothing => {}
@@ -157,14 +198,20 @@ fn shown(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> Shown {
     // https://no-color.org: set and not empty, whatever the value.
     let colored = variable("NO_COLOR").is_none_or(|value| value.is_empty());
     match terminal && variable("TERM").is_none_or(|term| term != "dumb") {
-        true => Shown::Bar { colored },
+        true => Shown::Bar(Style { colored, narrow: false }),
         false => Shown::Lines,
     }
 }
 
-fn style(colored: bool) -> ProgressStyle {
-    let template = if colored { "{prefix} {wide_bar:.cyan/blue} {msg}" } else { "{prefix} {wide_bar} {msg}" };
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+impl Style {
+    fn template(self) -> ProgressStyle {
+        let template = match self {
+            Self { narrow: true, .. } => "{prefix} {wide_msg}",
+            Self { colored: true, .. } => "{prefix} {wide_bar:.cyan/blue} {msg}",
+            Self { colored: false, .. } => "{prefix} {wide_bar} {msg}",
+        };
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    }
 }
 
 #[cfg(test)]
@@ -174,11 +221,12 @@ mod tests {
     #[test]
     fn a_bar_needs_a_terminal_that_moves_its_cursor() {
         let with = |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.into());
-        assert_eq!(shown(true, |_| None), Shown::Bar { colored: true });
+        let bar = |colored| Shown::Bar(Style { colored, narrow: false });
+        assert_eq!(shown(true, |_| None), bar(true));
         assert_eq!(shown(false, |_| None), Shown::Lines);
         assert_eq!(shown(true, with("TERM", "dumb")), Shown::Lines);
-        assert_eq!(shown(true, with("TERM", "xterm-256color")), Shown::Bar { colored: true });
-        assert_eq!(shown(true, with("NO_COLOR", "1")), Shown::Bar { colored: false });
-        assert_eq!(shown(true, with("NO_COLOR", "")), Shown::Bar { colored: true });
+        assert_eq!(shown(true, with("TERM", "xterm-256color")), bar(true));
+        assert_eq!(shown(true, with("NO_COLOR", "1")), bar(false));
+        assert_eq!(shown(true, with("NO_COLOR", "")), bar(true));
     }
 }

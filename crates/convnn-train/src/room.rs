@@ -1,9 +1,10 @@
-//! The memory that this process may use, compared with what a run needs.
+//! The memory that this process may use, compared with what a run or an evaluation needs.
 
 use crate::config::RunConfig;
 use crate::expected::slots;
 use crate::text::bytes;
 use crate::{Error, Result};
+use convnn_models::ModelConfig;
 
 /// A limit on memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +19,66 @@ pub struct Room {
     pub is_hard: bool,
 }
 
+/// What is to be done with batches of images.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    name: &'static str,
+    /// The key or the option of the batch size.
+    option: &'static str,
+    batch_size: usize,
+    /// Bytes that do not depend on the batch size.
+    fixed: u64,
+    per_image: u64,
+}
+
+impl Work {
+    fn training(config: &RunConfig, images: usize) -> Result<Self> {
+        let memory = config.model.memory()?;
+        Ok(Self {
+            name: "training",
+            option: "batch_size",
+            batch_size: config.batch_size.min(images),
+            fixed: memory.fixed(slots(config)),
+            per_image: memory.per_image(),
+        })
+    }
+
+    fn evaluation(model: &ModelConfig, batch_size: usize, images: usize) -> Result<Self> {
+        let memory = model.memory()?;
+        Ok(Self {
+            name: "evaluating",
+            option: "--batch-size",
+            batch_size: batch_size.min(images),
+            fixed: memory.fixed_to_evaluate(),
+            per_image: memory.per_image_to_evaluate(),
+        })
+    }
+
+    const fn bytes(&self, batch_size: usize) -> u64 {
+        self.fixed.saturating_add(self.per_image.saturating_mul(batch_size as u64))
+    }
+}
+
 /// Fails if the run needs more memory than a hard limit leaves, and warns if it needs more than is free now. The images are
 /// expected to be in memory already; no batch has more than the `images` of training.
 ///
 /// # Errors
 /// [`Error::Memory`], with the largest batch size that fits.
 pub fn check(config: &RunConfig, images: usize) -> Result<()> {
+    check_all(&Work::training(config, images)?)
+}
+
+/// The same for the evaluation of a model whose weights are in memory, in batches of `batch_size` of `images` images.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_evaluation(model: &ModelConfig, batch_size: usize, images: usize) -> Result<()> {
+    check_all(&Work::evaluation(model, batch_size, images)?)
+}
+
+fn check_all(work: &Work) -> Result<()> {
     for room in rooms() {
-        match compare(config, config.batch_size.min(images), room) {
+        match compare(work, room) {
             Err(error) if room.is_hard => return Err(error),
             Err(error) => tracing::warn!("{error}"),
             Ok(()) => {}
@@ -34,22 +87,23 @@ pub fn check(config: &RunConfig, images: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether the run fits into one limit.
-fn compare(config: &RunConfig, batch_size: usize, room: Room) -> Result<()> {
-    let (memory, slots) = (config.model.memory()?, slots(config));
-    let needed = memory.training(batch_size, slots).saturating_add(room.overhead);
+/// Whether the work fits into one limit.
+fn compare(work: &Work, room: Room) -> Result<()> {
+    let &Work { name, option, batch_size, fixed, per_image } = work;
+    let needed = work.bytes(batch_size).saturating_add(room.overhead);
     if needed <= room.left {
         return Ok(());
     }
-    let advice = match memory.largest_batch(room.left.saturating_sub(room.overhead), slots) {
+    let for_images = room.left.saturating_sub(room.overhead).saturating_sub(fixed);
+    let advice = match for_images.checked_div(per_image).unwrap_or(0) as usize {
         0 => format!(
-            "even a batch of one needs {}; make the model smaller",
-            bytes(memory.training(1, slots) + room.overhead)
+            "even a batch of one needs {}; {}",
+            bytes(work.bytes(1).saturating_add(room.overhead)),
+            if name == "training" { "make the model smaller" } else { "raise the limit" }
         ),
-        most => format!("`batch_size` {} fits", most.min(batch_size - 1)),
+        most => format!("`{option}` {} fits", most.min(batch_size.saturating_sub(1))),
     };
-    let (needed, left) = (bytes(needed), bytes(room.left));
-    Err(Error::Memory { needed, batch_size, left, from: room.from, advice })
+    Err(Error::Memory { work: name, needed, batch_size, left: room.left, from: room.from, advice })
 }
 
 /// Addresses that glibc reserves for the heap of a thread, in bytes.
@@ -106,14 +160,18 @@ mod tests {
     #[test]
     fn a_batch_size_that_fits_is_named() {
         let config = RunConfig::from_preset("vit_compact").unwrap();
-        let (memory, slots) = (config.model.memory().unwrap(), slots(&config));
         let room = |left| Room { left, overhead: 0, from: "a limit", is_hard: true };
-        assert!(compare(&config, config.batch_size, room(memory.training(config.batch_size, slots))).is_ok());
-        let half = memory.training(config.batch_size / 2, slots);
-        let error = compare(&config, config.batch_size, room(half)).unwrap_err().to_string();
-        assert!(error.ends_with(&format!("`batch_size` {} fits", config.batch_size / 2)), "{error}");
-        let error = compare(&config, config.batch_size, room(1000)).unwrap_err().to_string();
-        assert!(error.contains("1000 bytes") || error.contains("1 KB"), "{error}");
-        assert!(error.contains("even a batch of one needs"), "{error}");
+        let training = Work::training(&config, usize::MAX).unwrap();
+        let evaluation = Work::evaluation(&config.model, 256, usize::MAX).unwrap();
+        assert!(evaluation.bytes(256) < training.bytes(256));
+        for work in [training, evaluation] {
+            let Work { option, batch_size, .. } = work;
+            assert!(compare(&work, room(work.bytes(batch_size))).is_ok());
+            let error = compare(&work, room(work.bytes(batch_size / 2))).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("`{option}` {} fits", batch_size / 2)), "{error}");
+            let error = compare(&work, room(1000)).unwrap_err().to_string();
+            assert!(error.contains("1000 bytes") || error.contains("1 KB"), "{error}");
+            assert!(error.contains("even a batch of one needs"), "{error}");
+        }
     }
 }

@@ -27,6 +27,17 @@ impl Table {
 
     /// The lines, columns two spaces apart and without trailing spaces.
     pub fn lines(&self) -> Vec<String> {
+        self.spaced("  ")
+    }
+
+    /// The lines, columns one space apart if otherwise a line would have more than `most` characters.
+    pub fn lines_within(&self, most: usize) -> Vec<String> {
+        let lines = self.lines();
+        let fits = lines.iter().all(|line| line.chars().count() <= most);
+        if fits { lines } else { self.spaced(" ") }
+    }
+
+    fn spaced(&self, gap: &str) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |c: usize| self.rows.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> = (0..columns).map(|c| width(c).unwrap_or(0)).collect();
@@ -35,7 +46,7 @@ impl Table {
                 true => format!("{cell:<width$}", width = widths[c]),
                 false => format!("{cell:>width$}", width = widths[c]),
             };
-            row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            row.iter().enumerate().map(cell).collect::<Vec<_>>().join(gap).trim_end().to_owned()
         };
         self.rows.iter().map(line).collect()
     }
@@ -111,6 +122,8 @@ mod tests {
         table.row(vec!["first".to_owned(), "9.5".to_owned(), "done".to_owned()]);
         table.row(vec!["é".to_owned(), "43.21".to_owned(), String::new()]);
         assert_eq!(table.lines(), ["run    top-1 %  state", "first      9.5  done", "é        43.21"]);
+        assert_eq!(table.lines_within(21), table.lines());
+        assert_eq!(table.lines_within(20), ["run   top-1 % state", "first     9.5 done", "é       43.21"]);
     }
 
     #[test]

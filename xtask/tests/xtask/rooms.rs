@@ -35,6 +35,7 @@ const MODELS: Rooms = &[
     ("model", TOP_OF_MODELS),
     ("presets", TOP_OF_MODELS),
     ("weights", TOP_OF_MODELS),
+    ("described", TOP_OF_MODELS),
     ("card", TOP_OF_MODELS),
     ("golden", TOP_OF_MODELS),
     ("loaded", TOP_OF_MODELS),
@@ -42,7 +43,8 @@ const MODELS: Rooms = &[
 ];
 
 /// What the rooms above the architectures may import: these, and each other.
-const TOP_OF_MODELS: &[&str] = &["vgg", "vit", "model", "presets", "weights", "card", "golden", "loaded", "exact"];
+const TOP_OF_MODELS: &[&str] =
+    &["vgg", "vit", "model", "presets", "weights", "described", "card", "golden", "loaded", "exact"];
 
 /// The rooms that `room` may import.
 fn allowed(room: &str, rooms: Rooms) -> BTreeSet<&'static str> {

@@ -21,13 +21,16 @@ fn sums() -> Vec<u8> {
 
 /// The list of the files, with a `sha` of the test's choice.
 fn list(commit: &str, model_size: usize) -> Vec<u8> {
+    list_of(commit, model_size, &sha256(MODEL))
+}
+
+fn list_of(commit: &str, model_size: usize, model_sha256: &str) -> Vec<u8> {
     let text = format!(
         r#"{{"sha":"{commit}","siblings":[{{"rfilename":"config.json","size":{}}},{{"rfilename":"SHA256SUMS","size":{}}},
         {{"rfilename":"../../../../escaped","size":1}},{{"rfilename":"/etc/escaped","size":1}},
-        {{"rfilename":"model.safetensors","size":{model_size},"lfs":{{"sha256":"{}"}}}}]}}"#,
+        {{"rfilename":"model.safetensors","size":{model_size},"lfs":{{"sha256":"{model_sha256}"}}}}]}}"#,
         CONFIG.len(),
-        sums().len(),
-        sha256(MODEL)
+        sums().len()
     );
     response("200 OK", &[], text.as_bytes())
 }
@@ -68,6 +71,63 @@ fn model_refused(part: &str, answer: impl Fn(usize) -> Vec<u8> + Send + 'static)
     let files = files_below(folder.path());
     assert!(files.iter().all(|file| file.ends_with("config.json") || file.ends_with("SHA256SUMS")), "{files:?}");
     server.requests().iter().filter(|request| request.path.ends_with("model.safetensors")).count()
+}
+
+/// Unmounts at the end of a test.
+#[cfg(target_os = "linux")]
+struct Mounted<'a>(&'a std::path::Path);
+
+#[cfg(target_os = "linux")]
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(self.0).status();
+    }
+}
+
+/// A model of 128 KiB on a disk of 256 KiB that is filled: one line, no part of it is left, and once there is room the
+/// download succeeds.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_no_part_of_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED a_full_disk_leaves_no_part_of_a_model: this user may not mount a file system");
+        return;
+    }
+    let _mounted = Mounted(&disk);
+    let model = vec![7; 128 << 10];
+    let digest = sha256(&model);
+    let sums = format!("{}  config.json\n{digest}  model.safetensors\n", sha256(CONFIG));
+    let listed = list_of(COMMIT, model.len(), &digest);
+    let server = Server::new(move |request, _| match request.path.rsplit('/').next() {
+        Some("model.safetensors") => response("200 OK", &[], &model),
+        Some("SHA256SUMS") => response("200 OK", &[], sums.as_bytes()),
+        Some("main?blobs=true") => listed.clone(),
+        _ => good(request),
+    });
+    let hub = config(&server.endpoint(), &disk);
+    let ballast = disk.join("ballast");
+    fs::write(&ballast, vec![0; 180 << 10]).unwrap();
+
+    let error = download(&hub, &id()).unwrap_err();
+    let line = error.to_string();
+    assert!(line.ends_with("model.safetensors: No space left on device (os error 28)"), "{line}");
+    assert!(line.starts_with(&*hub.cache.to_string_lossy()), "{line}");
+    let full = std::io::ErrorKind::StorageFull;
+    assert!(matches!(&error, Error::Io { source, .. } if source.kind() == full), "{error:?}");
+    let left = files_below(&hub.cache);
+    assert!(left.iter().all(|file| file.ends_with("config.json") || file.ends_with("SHA256SUMS")), "{left:?}");
+    // It would fill up again.
+    let asked = server.requests().iter().filter(|request| request.path.ends_with("model.safetensors")).count();
+    assert_eq!(asked, 1);
+
+    fs::remove_file(&ballast).unwrap();
+    let path = download(&hub, &id()).unwrap();
+    assert_eq!(fs::metadata(path.join("model.safetensors")).unwrap().len(), 128 << 10);
 }
 
 #[test]

@@ -65,12 +65,3 @@ fn the_rows_add_up_to_the_model() {
         assert!(chosen.into_iter().all(|choice| choice.neighbors <= choice.candidates), "{}", preset.name);
     }
 }
-
-#[test]
-fn the_largest_batch_fits_and_one_more_does_not() {
-    let memory = (convnn_models::preset("vit_tiny").unwrap().config)().memory().unwrap();
-    let bytes = 4 << 30;
-    let batch = memory.largest_batch(bytes, 2);
-    assert!(batch > 0 && memory.training(batch, 2) <= bytes && memory.training(batch + 1, 2) > bytes);
-    assert_eq!(memory.largest_batch(1 << 20, 2), 0);
-}

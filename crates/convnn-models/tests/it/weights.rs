@@ -81,7 +81,9 @@ fn preprocessing_and_labels_are_optional() {
     assert_eq!(weights::load(folder.path()).unwrap().labels.unwrap(), ["cat", "dog"]);
     std::fs::write(folder.path().join("classes.json"), "{}").unwrap();
     let error = weights::load(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("classes.json: invalid type: map"), "{error}");
+    assert!(
+        error.ends_with("classes.json: line 1: the file is {}; expected a list of texts, the names of the classes")
+    );
 }
 
 #[test]
@@ -104,6 +106,79 @@ fn a_description_that_does_not_fit_the_model_is_refused() {
     let parameters = saved(folder.path(), &small());
     let card = ModelCard { labels: labels(9), ..ModelCard::default() };
     weights::save(folder.path(), &small(), &parameters, &card).unwrap_err();
+}
+
+/// `config.json` as people and other tools may write it: the line, the key, what is there and what is expected.
+#[test]
+fn a_malformed_description_is_named_in_plain_words() {
+    let folder = tempfile::tempdir().unwrap();
+    saved(folder.path(), &small());
+    let text = std::fs::read_to_string(folder.path().join(CONFIG_FILE)).unwrap();
+    let line_of = |part: &str| text.lines().position(|line| line.contains(part)).unwrap() + 1;
+    let check = |text: &str, line: usize, expected: &str| {
+        let error = line_after(text);
+        let place = format!("config.json: line {line}");
+        assert!(error.contains(&place) && error.ends_with(expected), "{error}\nexpected {place} … {expected}");
+        for word in ["invalid", "variant", "struct", "field", "usize", "f64", "string", "sequence", "map", "[layer]"] {
+            assert!(!error.rsplit("config.json").next().unwrap().contains(word), "{word}: {error}");
+        }
+    };
+    for (from, to, expected) in [
+        (
+            "\"neighbors\": 9",
+            "\"neighbors\": \"nine\"",
+            "`layer.neighbors` is \"nine\"; expected a whole number, not below 0",
+        ),
+        ("\"neighbors\": 9", "\"neighbors\": -1", "`layer.neighbors` is -1; expected a whole number, not below 0"),
+        ("\"neighbors\": 9", "\"neighbors\": null", "`layer.neighbors` is null; expected a whole number, not below 0"),
+        ("\"neighbors\": 9", "\"neighbours\": 9", "`layer.neighbours` is not a key; expected "),
+        ("\"classes\": 10", "\"classes\": [10]", "`model.classes` is [10]; expected a whole number, not below 0"),
+        ("\"dropout\": 0.1", "\"dropout\": \"0.1\"", "`model.dropout` is \"0.1\"; expected a number"),
+        (
+            "\"architecture\": \"vit\"",
+            "\"architecture\": \"resnet\"",
+            "`model.architecture` is \"resnet\"; expected `vgg` or `vit`",
+        ),
+        ("\"architecture\": \"vit\"", "\"architecture\": 5", "`model.architecture` is 5; expected `vgg` or `vit`"),
+        ("\"similarity\": ", "\"similarity\": 5, \"seed\": ", "`layer.similarity` is 5; expected "),
+        (
+            "\"candidates\": \"all\"",
+            "\"candidates\": \"random\"",
+            "`layer.candidates` is \"random\"; expected \"all\", {\"random\": {\"n\": NUMBER}} or \
+             {\"spatial\": {\"n\": NUMBER, \"margin\": NUMBER}}",
+        ),
+        (
+            "\"candidates\": \"all\"",
+            "\"candidates\": {\"random\": {}}",
+            "{\"spatial\": {\"n\": NUMBER, \"margin\": NUMBER}}",
+        ),
+        ("\"kind\": \"conv_nn_attention\"", "\"kind\": \"conv2d\"", "`layer.kind` is \"conv2d\"; expected "),
+        (
+            "\"labels\": [",
+            "\"labels\": [7, ",
+            "an entry of `labels` is 7; expected a list of texts, the names of the classes",
+        ),
+        (
+            "\"labels\": [",
+            "\"names\": [",
+            "`names` is not a key; expected `model`, `layer`, `preprocessing` or `labels`",
+        ),
+        ("\"size\": 32", "\"size\": \"32\"", "`preprocessing.size` is \"32\"; expected a whole number, not below 0"),
+        ("\"mean\": [", "\"mean\": [0, ", "expected a list of 3 numbers, for red, green and blue"),
+        ("\"size\": 32", "\"sizes\": 32", "`preprocessing.sizes` is not a key; expected `size`, `mean` or `sd`"),
+    ] {
+        assert!(text.contains(from), "{from} in {text}");
+        let error = line_after(&text.replacen(from, to, 1));
+        let place = format!("config.json: line {}: ", line_of(from));
+        assert!(error.contains(&place) && error.contains(expected), "{error}\nexpected {place}{expected}");
+    }
+    check("nine", 1, "column 2: found \"ine\"; expected JSON");
+    check("", 1, "column 0: the file ends here; expected the rest of a JSON object");
+    check("[]", 1, "the file is []; expected an object with `model` and `layer`");
+    check("{\n\"model\": 5, \"layer\": {}}", 2, "`model` is 5; expected an object with `architecture`");
+    check("{\"model\": {}}", 1, "`layer` is missing; expected an object with `kind`");
+    check("{\"layer\": {},\n\"model\": {}}", 2, "`model.architecture` is missing; expected `vgg` or `vit`");
+    check("{\"model\": {\"architecture\": \"vgg\"},\n\"layer\": {},,}", 2, "column 13: found \",}\"; expected JSON");
 }
 
 #[test]
@@ -158,6 +233,11 @@ fn line(damage: impl FnOnce(&Path)) -> String {
     error
 }
 
+/// The same with another `config.json`.
+fn line_after(text: &str) -> String {
+    line(|folder| std::fs::write(folder.join(CONFIG_FILE), text).unwrap())
+}
+
 /// Changes the tensors of the folder.
 fn change(folder: &Path, change: impl FnOnce(&mut std::collections::HashMap<String, Tensor>)) {
     let path = folder.join(MODEL_FILE);
@@ -173,7 +253,8 @@ fn damage_is_named() {
     let error = line(|folder| std::fs::remove_file(folder.join(CONFIG_FILE)).unwrap());
     assert!(error.contains("config.json: No such file"), "{error}");
     let error = line(|folder| std::fs::write(folder.join(CONFIG_FILE), "{").unwrap());
-    assert!(error.contains("config.json: EOF"), "{error}");
+    let parts = "config.json: line 1, column 1: the file ends here; expected the rest of a JSON object";
+    assert!(error.ends_with(parts), "{error}");
     let error = line(|folder| {
         let path = folder.join(MODEL_FILE);
         let bytes = std::fs::read(&path).unwrap();

@@ -7,6 +7,7 @@ use convnn_models::files::write_durably;
 use convnn_train::evaluation::Evaluation;
 use convnn_train::images;
 use convnn_train::progress::Progress;
+use convnn_train::room;
 use convnn_train::text::{Table, printable};
 use convnn_train::view::View;
 use convnn_train::weights::Weights;
@@ -60,6 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     let dataset = dataset(args.dataset, named, &weights)?;
     let data = images::open(named, dataset, &weights.config, weights.test_share)?;
     weights.check_classes(&data)?;
+    room::check_evaluation(&weights.config, args.batch_size, data.test.len())?;
     let session = weights.session()?;
     let loader = session.test_loader(&data, args.batch_size)?;
     let started = Instant::now();

@@ -117,14 +117,14 @@ fn layers(config: &RunConfig, params: usize, gflops: f64, summary: &str) -> Resu
     let name = &config.preset;
     let mut lines = wrapped(summary, "");
     lines.push(String::new());
-    lines.extend(table.lines());
+    lines.extend(table.lines_within(COLUMNS));
     lines.extend([
         String::new(),
         format!("parameters  {}", grouped(params as u64)),
         format!("operations  {gflops:.3} GFLOPs per image, forward; training takes about 3 times that"),
         format!("memory      {}", at_batch_size(&config.model.memory()?, config)),
         String::new(),
-        format!("convnn info {name} --toml > my.toml    # its configuration, to be edited"),
+        format!("convnn info {name} --toml > my.toml    # to be edited"),
         format!("convnn train --preset {name} --data sample --epochs 2"),
     ]);
     Ok(lines.join("\n"))

@@ -79,6 +79,48 @@ fn an_error_at_every_operation() {
     fails_everywhere(libc::EIO);
 }
 
+/// The disk is full from the n-th operation that takes space on, for every n; there are at least `least`. Each time there is
+/// one line and the exit code of a full disk, nothing is lost, and once there is room again the run ends with the same bits.
+fn full_from_every_write_on(part: &str, least: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, base) = (folder.path().join("whole"), folder.path().join("base"));
+    succeed(&mut tiny_vgg(&whole, 2));
+    succeed(&mut tiny_vgg(&base, 1));
+    let expected = fingerprint(&whole);
+    for n in 1.. {
+        let run = folder.path().join(format!("run-{n}"));
+        copy(&base, &run);
+        let mark = folder.path().join(format!("mark-{n}"));
+        let mut command = tiny_vgg(&run, 2);
+        command.arg("--resume").env("LD_PRELOAD", fail_point()).env("FAIL_MARK", &mark).env("FAIL_FULL", "1");
+        command.env("FAIL_UNDER", run.join(part)).env("FAIL_AT", n.to_string());
+        let finished = finish(command.env("FAIL_WITH", libc::ENOSPC.to_string()));
+        if !mark.exists() {
+            assert_eq!(finished.code, Some(0), "{finished:?}");
+            assert!(n > least, "only {} operations that take space were found below {part}", n - 1);
+            return;
+        }
+        assert_eq!(finished.code, Some(5), "{n}: {finished:?}");
+        let last = finished.stderr.lines().last().unwrap();
+        assert!(last.contains(part) && last.to_lowercase().contains("no space left"), "{n}: {last}");
+        assert!(newest(&run).state.epoch >= 1, "{n}");
+        succeed(tiny_vgg(&run, 2).arg("--resume"));
+        assert_eq!(fingerprint(&run), expected, "{n}");
+        assert!(leftovers(&run).is_empty(), "{n}: {:?}", leftovers(&run));
+        std::fs::remove_dir_all(&run).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_full_from_every_write_of_a_checkpoint_on() {
+    full_from_every_write_on("checkpoints", 7);
+}
+
+#[test]
+fn a_disk_full_from_every_write_of_the_weights_folder_on() {
+    full_from_every_write_on(".saving-weights", 8);
+}
+
 #[test]
 fn twenty_kills_at_random_moments() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 //! `tests/golden_runs/VERSION-NAME` is a run folder as that version left it; they are only ever added to. A new one is
 //! made with the commands in `tests/golden_runs/README.md`.
 
-use crate::command::{contents, convnn, copy, finish, metrics, result, succeed};
+use crate::command::{contents, convnn, copy, fingerprint, finish, metrics, result, succeed};
 use std::path::{Path, PathBuf};
 
 fn runs() -> Vec<PathBuf> {
@@ -55,5 +55,39 @@ fn golden_runs_continue() {
         assert!(finished.stderr.contains("resumed from"), "{finished:?}");
         assert_eq!(metrics(&run)[..before.len()], before[..]);
         assert_eq!(result(&run)["epochs"], epochs);
+    }
+}
+
+/// A checkpoint within an epoch has the sums of the epoch, what the optimizer and the average remember, and the place in
+/// every random stream.
+#[test]
+fn golden_runs_stopped_within_an_epoch_end_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let stopped: Vec<_> = runs().into_iter().filter(|run| !run.join("DONE").exists()).collect();
+    assert!(!stopped.is_empty());
+    for golden in stopped {
+        let name = golden.file_name().unwrap().to_str().unwrap();
+        let (whole, run) = (folder.path().join(format!("{name}-whole")), folder.path().join(name));
+        copy(&golden, &run);
+        let mut command = convnn();
+        succeed(command.args(["train", "--config"]).arg(golden.join("config.toml")).arg("--out").arg(&whole));
+        let (weights, lines) = fingerprint(&whole);
+        let mut resume = convnn();
+        resume.args(["train", "--resume", "--out"]).arg(&run);
+        let finished = finish(&mut resume);
+        let same_processor = !finished.stderr.contains("another instruction set");
+        if !same_processor {
+            succeed(resume.arg("--force"));
+        } else {
+            assert_eq!(finished.code, Some(0), "{finished:?}");
+            assert!(finished.stderr.contains("-batch-"), "not from within an epoch: {finished:?}");
+        }
+        let (found, found_lines) = fingerprint(&run);
+        assert_eq!(found_lines.len(), lines.len());
+        if same_processor && lines[0] == found_lines[0] {
+            assert_eq!((found, found_lines), (weights, lines), "{name}");
+        } else {
+            println!("{name}: only resumed, as the first epoch has other bits on this processor or in this version");
+        }
     }
 }

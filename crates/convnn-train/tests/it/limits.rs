@@ -191,6 +191,25 @@ fn a_batch_size_that_is_said_to_fit_does() {
     assert_eq!(finished.code, Some(0), "batch size {fits}: {finished:?}");
 }
 
+/// Under a limit that an evaluation in one batch exceeds, the batch size named in the refusal is enough.
+#[test]
+fn an_evaluation_says_which_batch_size_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut train = convnn();
+    train.args(["train", "--preset", "vit_compact", "--data", "sample", "--epochs", "1", "--holdout", "448", "--out"]);
+    succeed(train.arg(&out).args(["--set", "model.layers=2", "--set", "model.patch=2"]));
+    let eval = |batch: &str, kilobytes| {
+        limited(kilobytes, &["eval", "--data", "sample", "--batch-size", batch, out.to_str().unwrap()])
+    };
+    let parts = ["evaluating at batch size 256 needs about", "ulimit -v", "`--batch-size`", "fits"];
+    let line = refused(&mut eval("256", 700_000), &parts);
+    let fits: usize = line.split("`--batch-size` ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((4..256).contains(&fits), "{line}");
+    succeed(&mut eval(&fits.to_string(), 700_000));
+    refused(&mut eval("1", 200_000), &["even a batch of one needs", "raise the limit"]);
+}
+
 #[test]
 fn slow_and_strange_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();

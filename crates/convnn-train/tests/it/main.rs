@@ -34,4 +34,6 @@ mod resuming;
 mod seen;
 #[cfg(target_os = "linux")]
 mod stopping;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod threads;

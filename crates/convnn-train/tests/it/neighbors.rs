@@ -233,6 +233,58 @@ fn the_page_chooses_as_the_library_does() {
     assert!(rounded * 50 < compared, "rounding decides too often: {rounded} of {compared}");
 }
 
+/// Moves the sliders of the page as a person would, and writes down what a person sees: the sentence below the picture, the
+/// value beside the slider, and the picture itself.
+const MOVES: &str = r#"<script>
+const moved = [];
+function move(id, value) {
+  $(id).value = value;
+  $(id).dispatchEvent(new Event("input", { bubbles: true }));
+  moved.push([$("said").textContent, $(`${id}Value`).textContent, canvas.toDataURL()]);
+}
+function moveAll() {
+  moved.push(["", "", canvas.toDataURL()]);
+  for (const [id, value] of [["k", 9], ["lambda", 0], ["lambda", 1], ["k", 4], ["k", 9], ["lambda", 0]]) move(id, value);
+  const found = document.createElement("pre");
+  found.id = "found";
+  found.textContent = JSON.stringify(moved);
+  document.body.append(found);
+}
+if (picture.complete) setTimeout(moveAll); else picture.addEventListener("load", () => setTimeout(moveAll));
+</script>"#;
+
+/// In a browser, the neighbors on the page follow the sliders.
+#[test]
+fn the_page_follows_its_sliders_in_a_browser() {
+    let is_there =
+        |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there) else {
+        eprintln!("SKIPPED the_page_follows_its_sliders_in_a_browser: chromium is not installed");
+        return;
+    };
+    let (folder, _) = folder();
+    succeed(&mut neighbors(&folder, &["picture.png", "--html", "a.html"]));
+    let page = std::fs::read_to_string(folder.path().join("a.html")).unwrap();
+    assert_eq!(page.matches("</body>").count(), 1);
+    let driven = folder.path().join("driven.html");
+    std::fs::write(&driven, page.replace("</body>", &format!("{MOVES}</body>"))).unwrap();
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", folder.path().join("browser").display()));
+    let finished = finish(command.arg(format!("file://{}", driven.display())));
+    let found = finished.stdout.split("<pre id=\"found\">").nth(1).unwrap_or_else(|| panic!("{finished:?}"));
+    let found: Vec<[String; 3]> = serde_json::from_str(found.split("</pre>").next().unwrap()).unwrap();
+
+    let [_, _, position, features, fewer, more, again] = &found[..] else { panic!("{} steps", found.len()) };
+    let [said, value, picture] = position;
+    // By position alone, the neighbors of a pixel within the picture are the window around it.
+    assert!(said.contains("of 9 neighbors 9 in the 3×3 window") && value == "0.00", "{position:?}");
+    assert!(features[0].contains("of 9 neighbors") && features[0] != *said && features[1] == "1.00", "{features:?}");
+    assert!(fewer[0].contains("of 4 neighbors") && fewer[1] == "4", "{fewer:?}");
+    assert!(picture.len() > 1000 && features[2] != *picture && fewer[2] != features[2], "the picture stays the same");
+    assert_eq!((more, again), (&[features[0].clone(), "9".to_owned(), features[2].clone()], position));
+}
+
 /// The features of a page, read from it.
 struct Space {
     grid: Grid,

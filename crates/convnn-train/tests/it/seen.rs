@@ -194,6 +194,18 @@ fn a_preset_is_shown_layer_by_layer() {
     assert!(refused.stderr.contains("epochs"), "the file is a configuration: {refused:?}");
 }
 
+#[test]
+fn every_preset_fits_80_columns() {
+    let presets = convnn_models::presets();
+    assert!(presets.len() > 20, "only {} presets", presets.len());
+    for preset in presets {
+        for line in succeed(convnn().args(["info", preset.name])).stdout.lines() {
+            let columns = line.chars().count();
+            assert!(columns <= 80, "{}: {columns} columns: {line}", preset.name);
+        }
+    }
+}
+
 /// Bytes in a text such as `expected: 92 MB of memory`.
 fn expected_memory(stderr: &str) -> f64 {
     let words: Vec<&str> = stderr.split_whitespace().collect();
