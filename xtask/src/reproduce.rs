@@ -188,7 +188,8 @@ impl Args {
                 missing.push((name, format!("{error:#}")));
             }
         }
-        let is_there = |run: &&Run| run.settings.sample || !missing.iter().any(|(name, _)| *name == run.settings.dataset);
+        let is_there =
+            |run: &&Run| run.settings.sample || !missing.iter().any(|(name, _)| *name == run.settings.dataset);
         let measurable: Vec<&Run> = runs.iter().filter(is_there).collect();
         let said = |preset: &str| say(format_args!("measuring a step of {preset}"));
         let estimate = match measurable.is_empty() {
