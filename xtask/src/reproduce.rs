@@ -229,28 +229,29 @@ impl Args {
             work += run.gflops * f64::from(run.settings.epochs) * (3.0 * 512.0 + 256.0);
             seconds += record.result.seconds_per_epoch * f64::from(run.settings.epochs);
         }
-        let mut text = "\nnext:\n".to_owned();
-        for (budget, only) in [("quick", "vgg_branch_ratio"), ("quick", "")] {
-            let filter = Filter {
-                only: if only.is_empty() { Vec::new() } else { vec![only.to_owned()] },
-                conditions: if only.is_empty() { Vec::new() } else { vec!["dataset=cifar10".to_owned()] },
-                seeds: None,
-            };
-            let Ok(plan) = Plan::new(experiments, budget, &filter) else { continue };
+        let mut lines = Vec::new();
+        let first = Filter {
+            only: vec!["vgg_branch_ratio".to_owned()],
+            conditions: vec!["dataset=cifar10".to_owned()],
+            ..Filter::default()
+        };
+        for (options, filter) in [(" --only vgg_branch_ratio --where dataset=cifar10", first), ("", Filter::default())]
+        {
+            // Families of one's own need not have this budget.
+            let Ok(plan) = Plan::new(experiments, "quick", &filter) else { continue };
             let planned = plan.runs(trainer)?;
             let needed: f64 = (planned.iter())
                 .map(|run| run.gflops * f64::from(run.settings.epochs) * (3.0 * 50_000.0 + 10_000.0))
                 .sum();
-            let options =
-                if only.is_empty() { String::new() } else { format!(" --only {only} --where dataset=cifar10") };
-            let command = format!("cargo xtask reproduce {budget}{options} --data DIR");
-            text += &format!(
-                "  {command:<88} # {} runs, about {} here\n",
-                planned.len(),
-                duration(needed / work * seconds)
-            );
+            let time = duration(needed / work * seconds);
+            let command = format!("cargo xtask reproduce quick{options} --data DIR");
+            lines.push((command, format!("{} runs, about {time} here", planned.len())));
         }
-        text += "  cargo xtask reproduce paper --dry-run                                  # what each row of the paper takes here\n";
+        let paper = "cargo xtask reproduce paper --dry-run --data DIR".to_owned();
+        lines.push((paper, "what the rows of the paper take here".to_owned()));
+        let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+        let lines = lines.iter().map(|(command, comment)| format!("  {command:<width$}  # {comment}\n"));
+        let text = format!("\nnext:\n{}", lines.collect::<String>());
         Ok(print(&text)?)
     }
 }
