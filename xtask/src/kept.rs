@@ -43,10 +43,11 @@ pub fn folder() -> PathBuf {
 }
 
 impl Kept {
-    /// The finished runs of a plan.
+    /// The finished runs of a plan, of families with at least two rows to compare.
     pub fn new(plan: &Plan, ids: &RunIds, records: &Records) -> Self {
         let finished = |runs: &Vec<String>| runs.iter().any(|id| records.contains_key(id));
-        let rows = ids.iter().filter(|(_, runs)| finished(runs));
+        let comparable = |family: &str| ids.iter().filter(|((of, _), runs)| of == family && finished(runs)).count() > 1;
+        let rows = ids.iter().filter(|((family, _), runs)| comparable(family) && finished(runs));
         let rows =
             rows.map(|((family, row), runs)| KeptRow { family: family.clone(), row: row.clone(), runs: runs.clone() });
         Self { budget: plan.name.to_owned(), rows: rows.collect(), records: records.values().cloned().collect() }

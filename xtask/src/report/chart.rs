@@ -123,8 +123,10 @@ fn accuracy_panel(family: &FamilySummary) -> Option<Means> {
     if groups.is_empty() {
         return None;
     }
-    // On 256 test images of compact models, published accuracies only stretch the axis.
-    for row in family.rows.iter().filter(|_| !family.training.sample) {
+    // On 256 test images of compact models, published accuracies only stretch the axis; so do those without ours beside them.
+    let ours: Vec<String> = groups.iter().map(|group| group.label.clone()).collect();
+    let beside = |row: &&RowSummary| !family.training.sample && ours.contains(&whose("ours", row));
+    for row in family.rows.iter().filter(beside) {
         if let Some(published) = &row.row.published {
             let point = Point { x: x(row), mean: published.top1, ..Point::default() };
             add(&mut groups, whose("published (full size)", row), true, point);
