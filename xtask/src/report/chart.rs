@@ -111,7 +111,7 @@ fn accuracy_panel(family: &FamilySummary) -> Option<Means> {
     };
     let others = |row: &RowSummary| row.row.label(family.family, |other| other != place && family.varies[other]);
     let mut groups: Vec<Group> = Vec::new();
-    let whose = |name: &str, row| match others(row) {
+    let whose = |name: &str, row: &RowSummary| match others(row) {
         others if others.is_empty() => name.to_owned(),
         others => format!("{others}, {name}"),
     };
