@@ -432,7 +432,8 @@ fn the_trainer_gets_the_signal_and_saves() {
     let folders = || fs::read_dir(runs.out().join("runs")).into_iter().flatten().flatten().map(|entry| entry.path());
     let started =
         || folders().filter(|folder| folder.join("metrics.jsonl").metadata().is_ok_and(|file| file.len() > 0)).count();
-    let deadline = Instant::now() + Duration::from_secs(300);
+    // The trainer may have to be built first.
+    let deadline = Instant::now() + Duration::from_secs(1200);
     while started() < 2 {
         assert!(Instant::now() < deadline, "the runs did not start");
         thread::sleep(Duration::from_millis(20));
