@@ -6,7 +6,7 @@
 #   tools/slurm/test.sh [TRAINER]      TRAINER: a built `convnn`, target/release/convnn by default
 #
 # Six runs of a small family, at most two at a time. The time limit is shorter than the longest run, so that this one is stopped by
-# SLURM's signal, saves, is queued again and resumed. A requeued task waits about two minutes; the whole takes about six.
+# SLURM's signal, saves, is queued again and resumed. A requeued task waits about two minutes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 trainer=$(realpath "${1:-target/release/convnn}")

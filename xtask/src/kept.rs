@@ -71,7 +71,7 @@ impl Kept {
         (ids, self.records.iter().map(|record| (record.id.clone(), record.clone())).collect())
     }
 
-    /// Fails if a run is no longer one of its row: the row is gone or is trained otherwise now.
+    /// Fails if a row was removed from the experiments, or if its settings have changed since its runs.
     pub fn check(&self, experiments: &Experiments) -> Result<()> {
         let plan = self.plan(experiments)?;
         let records: BTreeMap<&str, &Record> = self.records.iter().map(|record| (record.id.as_str(), record)).collect();
@@ -81,7 +81,7 @@ impl Kept {
                 planned.and_then(|planned| Some((planned, planned.rows.iter().find(|row| row.id == kept.row)?)));
             let Some((planned, row)) = found else {
                 anyhow::bail!(
-                    "{} {} is no longer a row of `{}`; reproduce it again",
+                    "{} {} was removed from the experiments of `{}`; restore the row, or remove its runs",
                     kept.family,
                     kept.row,
                     self.budget

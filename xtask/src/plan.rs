@@ -61,7 +61,7 @@ pub struct Run {
     pub gflops: f64,
     /// Peak memory in bytes.
     pub memory: u64,
-    /// What it is called where there is no room for its configuration.
+    /// A short name for progress lines and errors.
     pub label: String,
     /// The rows that need it: family, row.
     pub rows: Vec<(String, String)>,

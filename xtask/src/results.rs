@@ -247,7 +247,7 @@ mod tests {
         refused(&kept, "was trained otherwise (preset or epochs)");
         kept.records[0].result.epochs -= 1;
         kept.rows[0].row = "lambda=2".to_owned();
-        refused(&kept, "vgg_lambda lambda=2 is no longer a row of `quick`");
+        refused(&kept, "vgg_lambda lambda=2 was removed from the experiments of `quick`");
     }
 
     #[test]

@@ -128,7 +128,7 @@ macro_rules! architectures {
                 }
             }
 
-            /// The kinds of `[layer]` that an architecture takes; none if there is no such architecture.
+            /// The kinds of `[layer]` that an architecture accepts; empty for an unknown architecture.
             pub(crate) fn kinds(architecture: &str) -> &'static [&'static str] {
                 match architecture {
                     $($name => <$layer>::KINDS,)+

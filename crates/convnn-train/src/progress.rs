@@ -23,7 +23,7 @@ pub struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Style {
     colored: bool,
-    /// In a narrow terminal there is no bar, only the numbers that matter most; a line that wraps cannot be replaced.
+    /// Narrow terminals get the most important numbers without the bar, because a wrapped line cannot be redrawn.
     narrow: bool,
 }
 
