@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::axis::ValueName;
+use super::axis::{DATASET, ValueName};
 use super::family::{Family, Settings, Training};
 use super::published::{Published, Tables};
 
@@ -22,9 +22,6 @@ pub struct Row {
     /// Standard deviation of published runs of its model and data set with equal settings, in points.
     pub spread: Option<f64>,
 }
-
-/// The data set of a row that does not set it.
-const DATASET: &str = "cifar10";
 
 impl Row {
     /// The row with these values; `None` if an override skips it.
@@ -84,7 +81,7 @@ impl Row {
 
     /// The data set that it is trained on.
     pub fn dataset(&self) -> &str {
-        self.set.get("dataset").and_then(toml::Value::as_str).unwrap_or(DATASET)
+        self.set.get(DATASET).and_then(toml::Value::as_str).unwrap_or_default()
     }
 
     /// The labels of its values on the axes for which `shown` is true.
