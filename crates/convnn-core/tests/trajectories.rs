@@ -3,7 +3,7 @@
 
 use candle_core::safetensors::load;
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use convnn_core::optim::{AdamW, AdamWConfig, Momentum, Sgd, SgdConfig, WeightAverage};
+use convnn_core::optim::{AdamW, AdamWConfig, Momentum, Muon, MuonConfig, Sgd, SgdConfig, WeightAverage};
 use convnn_core::{backward, nn, testing};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -41,6 +41,7 @@ impl Trajectories {
 enum Optimizer {
     AdamW(AdamW),
     Sgd(Sgd),
+    Muon(Muon),
 }
 
 impl Optimizer {
@@ -74,12 +75,18 @@ impl Optimizer {
                     beta2: options["betas"][1].as_f64().unwrap_or(default.beta2),
                     eps: number("eps").unwrap_or(default.eps),
                     weight_decay,
-                    decoupled: name == "AdamW",
+                    decoupled: name != "Adam",
                     decay_norms_and_biases,
                     clip_grad_norm,
                     clip_grad_value,
                 };
-                Self::AdamW(AdamW::named(vars.to_vec(), config).unwrap())
+                match name {
+                    "Muon" => {
+                        let config = MuonConfig { momentum: number("momentum").unwrap(), adamw: config };
+                        Self::Muon(Muon::named(vars.to_vec(), config).unwrap())
+                    }
+                    _ => Self::AdamW(AdamW::named(vars.to_vec(), config).unwrap()),
+                }
             }
         }
     }
@@ -88,6 +95,7 @@ impl Optimizer {
         let norm = match self {
             Self::AdamW(adamw) => adamw.update(gradients),
             Self::Sgd(sgd) => sgd.update(gradients),
+            Self::Muon(muon) => muon.update(gradients),
         };
         assert!(norm.unwrap() > 0.0);
     }

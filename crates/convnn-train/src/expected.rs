@@ -50,7 +50,8 @@ impl Expected {
 pub fn slots(config: &RunConfig) -> u64 {
     let optimizer = match config.optimizer {
         OptimizerKind::Sgd if config.momentum == 0.0 => 0,
-        OptimizerKind::Sgd => 1,
+        // Almost all weights are in matrices.
+        OptimizerKind::Sgd | OptimizerKind::Muon => 1,
         _ => 2,
     };
     optimizer + u64::from(config.ema_decay.is_some())

@@ -5,7 +5,7 @@ use crate::config::{OptimizerKind, RunConfig};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use candle_nn::Optimizer as _;
-use convnn_core::optim::{AdamW, AdamWConfig, Momentum, Sgd, SgdConfig};
+use convnn_core::optim::{AdamW, AdamWConfig, Momentum, Muon, MuonConfig, Sgd, SgdConfig};
 use std::collections::BTreeMap;
 
 /// One of the optimizers of the configuration.
@@ -15,6 +15,8 @@ pub enum Optimizer {
     AdamW(AdamW),
     /// Stochastic gradient descent.
     Sgd(Sgd),
+    /// Muon, with AdamW for norms and biases.
+    Muon(Muon),
 }
 
 impl Optimizer {
@@ -22,20 +24,18 @@ impl Optimizer {
     pub fn new(config: &RunConfig, parameters: Vec<(String, Var)>) -> Result<Self> {
         let &RunConfig { learning_rate, weight_decay, decay_norms_and_biases, .. } = config;
         let &RunConfig { clip_grad_norm, clip_grad_value, momentum, .. } = config;
+        let adamw = AdamWConfig {
+            learning_rate,
+            weight_decay,
+            decoupled: config.optimizer != OptimizerKind::Adam,
+            decay_norms_and_biases,
+            clip_grad_norm,
+            clip_grad_value,
+            ..AdamWConfig::default()
+        };
         Ok(match config.optimizer {
-            OptimizerKind::AdamW | OptimizerKind::Adam => {
-                let decoupled = config.optimizer == OptimizerKind::AdamW;
-                let config = AdamWConfig {
-                    learning_rate,
-                    weight_decay,
-                    decoupled,
-                    decay_norms_and_biases,
-                    clip_grad_norm,
-                    clip_grad_value,
-                    ..AdamWConfig::default()
-                };
-                Self::AdamW(AdamW::named(parameters, config)?)
-            }
+            OptimizerKind::AdamW | OptimizerKind::Adam => Self::AdamW(AdamW::named(parameters, adamw)?),
+            OptimizerKind::Muon => Self::Muon(Muon::named(parameters, MuonConfig { momentum, adamw })?),
             OptimizerKind::Sgd => {
                 let momentum = match (momentum, config.nesterov) {
                     (0.0, _) => Momentum::None,
@@ -67,6 +67,10 @@ impl Optimizer {
                 sgd.set_learning_rate(learning_rate);
                 sgd.update(gradients)?
             }
+            Self::Muon(muon) => {
+                muon.set_learning_rate(learning_rate);
+                muon.update(gradients)?
+            }
         })
     }
 
@@ -75,6 +79,7 @@ impl Optimizer {
         match self {
             Self::AdamW(adamw) => adamw.state(),
             Self::Sgd(sgd) => sgd.state(),
+            Self::Muon(muon) => muon.state(),
         }
     }
 
@@ -86,6 +91,7 @@ impl Optimizer {
         match self {
             Self::AdamW(adamw) => adamw.load_state(state, steps)?,
             Self::Sgd(sgd) => sgd.load_state(state, steps)?,
+            Self::Muon(muon) => muon.load_state(state, steps)?,
         }
         Ok(())
     }

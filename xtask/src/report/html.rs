@@ -151,20 +151,27 @@ fn rows(table: &Table) -> Markup {
                                 (column.heading)
                             }
                         }
+                        th { "seeds" }
                     }
                 }
                 tbody {
-                    @for row in &table.rows {
+                    @for (row, runs) in table.rows.iter().zip(&table.runs) {
                         tr {
                             @for (c, cell) in row.iter().enumerate() {
                                 td class=[class(c)] { (cell) }
                             }
+                            td { @for id in runs { a href={ "#" (id) } { (seed(id)) } " " } }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// The seed in the id of a run.
+fn seed(id: &str) -> &str {
+    id.rsplit_once("-s").map_or(id, |(_, seed)| seed)
 }
 
 /// The picture of the README: what the shipped hybrid chooses.

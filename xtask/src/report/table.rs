@@ -12,6 +12,8 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
     /// What is the same in every row, instead of a column.
     pub same: Vec<String>,
+    /// The ids of each row's finished runs.
+    pub runs: Vec<Vec<String>>,
 }
 
 /// A column of the table.
@@ -102,6 +104,7 @@ impl Table {
                 cells.push(cell.unwrap_or_else(|| "–".to_owned()));
             }
         }
-        Self { columns, rows: cells, same }
+        let ids = |row: &RowSummary| row.records().map(|record| record.id.clone()).collect();
+        Self { columns, rows: cells, same, runs: family.rows.iter().map(ids).collect() }
     }
 }

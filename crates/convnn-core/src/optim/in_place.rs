@@ -34,6 +34,15 @@ pub struct Common {
     pub clip_grad_value: Option<f64>,
 }
 
+impl Common {
+    /// [`Step::grad_scale`] and [`Step::grad_limit`] for a gradient with this norm.
+    pub fn clip(&self, norm: f64) -> (f64, f64) {
+        // As in torch.nn.utils.clip_grad_norm_.
+        let scale = self.clip_grad_norm.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
+        (scale, self.clip_grad_value.unwrap_or(f64::INFINITY))
+    }
+}
+
 /// The numbers of a step for one variable.
 #[derive(Clone, Copy)]
 pub struct Step {
@@ -83,15 +92,22 @@ impl<C: Rule> InPlace<C> {
     /// # Errors
     /// [`Error::Shape`] if a gradient does not have the shape of its variable.
     pub fn update(&mut self, gradients: &GradStore) -> Result<f64> {
-        let present: Vec<&Tensor> = self.slots.iter().filter_map(|slot| gradients.get(&slot.var)).collect();
-        let norm = gradient_norm(&present)?;
-        if !norm.is_finite() {
-            return Ok(norm);
+        let norm = gradient_norm(&self.gradients(gradients).collect::<Vec<_>>())?;
+        if norm.is_finite() {
+            self.update_given_norm(gradients, norm)?;
         }
+        Ok(norm)
+    }
+
+    /// The gradients of its variables.
+    pub(super) fn gradients<'a>(&self, gradients: &'a GradStore) -> impl Iterator<Item = &'a Tensor> {
+        self.slots.iter().filter_map(|slot| gradients.get(&slot.var))
+    }
+
+    /// [`Self::update`], where `norm` is the norm of all gradients, those of other optimizers included.
+    pub(super) fn update_given_norm(&mut self, gradients: &GradStore, norm: f64) -> Result<()> {
         let options = self.config.common();
-        // As in torch.nn.utils.clip_grad_norm_.
-        let grad_scale = options.clip_grad_norm.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
-        let grad_limit = options.clip_grad_value.unwrap_or(f64::INFINITY);
+        let (grad_scale, grad_limit) = options.clip(norm);
         self.updates += 1;
         for Slot { var, memory, .. } in &self.slots {
             let Some(gradient) = gradients.get(var) else { continue };
@@ -100,7 +116,7 @@ impl<C: Rule> InPlace<C> {
             let step = Step { number: self.updates, grad_scale, grad_limit, weight_decay };
             apply(&self.config.update(step), var, memory, gradient)?;
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// The number of updates so far.

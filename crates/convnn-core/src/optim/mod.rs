@@ -1,9 +1,9 @@
-//! Optimizers that update parameters in place: one pass over each, on all threads.
+//! Optimizers that update parameters in place.
 //!
-//! [`AdamW`] and [`Sgd`] compute what PyTorch's `AdamW`, `Adam` and `SGD` compute, with the gradient clipped by its norm or
-//! by value if asked for. Both implement [`candle_nn::Optimizer`]. They also report the norm of the gradient, and hand out
-//! and take back what they remember, as tensors with the names of the parameters. [`WeightAverage`] follows the parameters
-//! with a moving average.
+//! [`AdamW`], [`Sgd`] and [`Muon`] compute what PyTorch's `AdamW`, `Adam`, `SGD` and `Muon` compute, with the gradient
+//! clipped by its norm or by value if asked for. All implement [`candle_nn::Optimizer`]. They also report the norm of the
+//! gradient, and hand out and take back what they remember, as tensors with the names of the parameters. [`WeightAverage`]
+//! follows the parameters with a moving average.
 //!
 //! The same gradients give the same bits, for any number of threads.
 //!
@@ -36,10 +36,12 @@ mod apply;
 mod average;
 pub(crate) mod gradient_norm;
 mod in_place;
+mod muon;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use average::WeightAverage;
 pub use gradient_norm::gradient_norm;
 pub use in_place::InPlace;
+pub use muon::{Muon, MuonConfig};
 pub use sgd::{Momentum, Sgd, SgdConfig};

@@ -6,6 +6,7 @@ Optimizers, clipping, moving averages and losses of PyTorch in float64, step by 
 """
 
 import json
+import unittest.mock
 from pathlib import Path
 
 import torch
@@ -72,6 +73,25 @@ trajectory("sgd_nesterov", sgd, lr=0.1, weight_decay=0.1, momentum=0.9, nesterov
 trajectory("sgd_norms", sgd, lr=0.1, weight_decay=0.1, momentum=0.9, decay_norms_and_biases=False)
 trajectory("sgd_clip_value", sgd, lr=0.1, weight_decay=0.1, momentum=0.9, clip_grad_value=0.5)
 trajectory("sgd_clip_both", sgd, lr=0.1, weight_decay=0.0, clip_grad_norm=2.0, clip_grad_value=0.5)
+
+
+class Muon:
+    """PyTorch's Muon for matrices, with its iteration in float64 instead of bfloat16, and AdamW for the rest."""
+
+    def __init__(self, groups, momentum, **options):
+        matrices, others = (options | group for group in groups)
+        self.muon = torch.optim.Muon([{**matrices, "momentum": momentum}], adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW([others])
+
+    def step(self):
+        with unittest.mock.patch.object(torch, "bfloat16", DTYPE):
+            self.muon.step()
+        self.adamw.step()
+
+
+trajectory("muon", Muon, lr=0.05, weight_decay=0.1, momentum=0.95)
+trajectory("muon_norms", Muon, lr=0.05, weight_decay=0.1, momentum=0.8, decay_norms_and_biases=False)
+trajectory("muon_clip_both", Muon, lr=0.1, weight_decay=0.0, momentum=0.95, clip_grad_norm=2.0, clip_grad_value=0.5)
 trajectory("adamw_average", torch.optim.AdamW, lr=0.05, weight_decay=0.1, ema_decay=0.9)
 
 logits, labels = number(4, 7, scale=3.0), torch.tensor([3, 0, 6, 3])

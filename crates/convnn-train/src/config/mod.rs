@@ -63,13 +63,13 @@ pub struct RunConfig {
     /// The full learning rate.
     #[schemars(extend("exclusiveMinimum" = 0.0, "maximum" = 1e30))]
     pub learning_rate: f64,
-    /// Weight decay: decoupled for AdamW, added to the gradient for Adam and SGD, as in PyTorch.
+    /// Weight decay: decoupled for AdamW and Muon, added to the gradient for Adam and SGD, as in PyTorch.
     #[schemars(range(min = 0.0, max = 1e3))]
     pub weight_decay: f64,
     /// Whether weight decay also applies to parameters with one dimension: the weights of norms, and biases.
     #[serde(default = "yes")]
     pub decay_norms_and_biases: bool,
-    /// Momentum of SGD; the other optimizers ignore it.
+    /// Momentum of SGD and Muon; Adam and AdamW ignore it.
     #[schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0))]
     pub momentum: f64,
     /// Whether the momentum of SGD is Nesterov's.
@@ -147,6 +147,8 @@ pub enum OptimizerKind {
     Adam,
     /// Stochastic gradient descent with momentum.
     Sgd,
+    /// Muon for parameters with two or more dimensions, AdamW for the rest, with the same learning rate and weight decay.
+    Muon,
 }
 
 /// What happens if the first step leaves a trainable parameter without a gradient, or with one of zeros.

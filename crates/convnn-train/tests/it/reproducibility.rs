@@ -29,7 +29,7 @@ fn same_bits_with_everything_on_and_after_stops_at_random_steps() {
     let folder = tempfile::tempdir().unwrap();
     let whole = |out: &Path| {
         let mut command = tiny_vgg(out, 6);
-        for set in ["ema_decay=0.9", "accumulate=3", "label_smoothing=0.1", "clip_grad_value=0.1", "nesterov=true"] {
+        for set in ["ema_decay=0.9", "accumulate=3", "label_smoothing=0.1", "clip_grad_value=0.1", "optimizer=muon"] {
             command.args(["--set", set]);
         }
         for set in ["schedule=one_cycle", "augmentation=crop_flip", "decay_norms_and_biases=false", "mixup=0.4"] {
