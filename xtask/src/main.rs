@@ -39,7 +39,7 @@ enum Task {
     /// Train, evaluate and report next to the published numbers
     ///
     /// Finished runs are kept and interrupted ones resume, so the same command can be repeated at any time. Exit codes:
-    /// 0 all runs are done, 1 some failed, 2 invalid input, 130 interrupted.
+    /// 0 all runs are done, 1 a run failed, 2 invalid input (or every run refused its input), 130 interrupted.
     Reproduce(reproduce::Args),
     /// Compare the speed of the trainer with that of another implementation
     ///
@@ -52,7 +52,7 @@ enum Task {
     Check(check::Args),
     /// Publish the results of a reproduction in docs/results, as data, table and figure
     ///
-    /// Every run of the preset must be finished. Exit codes: 0 done, 2 a run is missing or a file is stale.
+    /// Keeps every finished run of the budget; the report says how many are missing. Exit codes: 0 done, 2 no run is finished or a file is stale.
     Results(results::Args),
     /// The trained models in weights/: check their cards, or train them again
     Weights(weights::Args),

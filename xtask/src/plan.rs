@@ -97,7 +97,7 @@ impl<'a> Plan<'a> {
             let family = experiments.family(id)?;
             ensure!(
                 family.budgets.contains_key(name),
-                "--only {id}: budget `{name}` does not train this family; it has {}",
+                "--only {id}: budget `{name}` does not train this family; its budgets are {}",
                 family.budgets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
             );
         }

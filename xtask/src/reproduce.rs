@@ -214,7 +214,7 @@ impl Args {
             text += &differ.iter().map(|line| format!("  {line}\n")).collect::<String>();
         }
         for (name, error) in &missing {
-            text += &format!("Data that are not there: {name}: {error}\n");
+            text += &format!("Missing data: {name}: {error}\n");
         }
         print(&text)?;
         Ok(ExitCode::SUCCESS)

@@ -93,7 +93,7 @@ impl Runner<'_> {
         }
         let planned = waiting.len();
         if planned < runs.len() {
-            say(format_args!("{} of {} runs are done already", runs.len() - planned - tally.failed.len(), runs.len()));
+            say(format_args!("{} of {} runs are already done", runs.len() - planned - tally.failed.len(), runs.len()));
         }
         let display = MultiProgress::new();
         let mut active: Vec<Active> = Vec::new();

@@ -57,12 +57,12 @@ impl Mean {
 }
 
 impl Spread {
-    /// The spread of single runs around the means of rows and seeds. Only rows with all seeds count; `None` if fewer than two
-    /// have at least two.
+    /// The spread of single runs around the means of rows and seeds, from the rows and seeds that form the largest table
+    /// without a gap; `None` if it has fewer than two rows or fewer than two seeds.
     pub fn of(rows: &[Scores]) -> Option<Self> {
-        let complete: Vec<Vec<f64>> = rows.iter().filter_map(|row| row.iter().copied().collect()).collect();
-        let (r, s) = (complete.len(), complete.first().map_or(0, Vec::len));
-        if r < 2 || s < 2 {
+        let complete = complete_tables(rows).max_by_key(|table| freedom(table))?;
+        let (r, s) = (complete.len(), complete[0].len());
+        if freedom(&complete) == 0 {
             return None;
         }
         let all: f64 = complete.iter().flatten().sum::<f64>() / (r * s) as f64;
@@ -74,9 +74,23 @@ impl Spread {
                 squares += (score - row_mean(row) - seed_mean(seed) + all).powi(2);
             }
         }
-        let freedom = (r - 1) * (s - 1);
+        let freedom = freedom(&complete);
         Some(Self { sd: (squares / freedom as f64).sqrt(), freedom: Some(freedom) })
     }
+}
+
+/// For the finished seeds of each row: the scores of every row that has them all.
+fn complete_tables(rows: &[Scores]) -> impl Iterator<Item = Vec<Vec<f64>>> {
+    rows.iter().map(|row| {
+        let seeds: Vec<usize> = (0..row.len()).filter(|&seed| row[seed].is_some()).collect();
+        let scores = |row: &Scores| seeds.iter().map(|&seed| row.get(seed).copied().flatten()).collect::<Option<_>>();
+        rows.iter().filter_map(scores).collect()
+    })
+}
+
+/// Degrees of freedom of what is left of a table of rows by seeds.
+fn freedom(table: &[Vec<f64>]) -> usize {
+    (table.len() - 1) * table[0].len().saturating_sub(1)
 }
 
 impl Difference {
@@ -149,6 +163,15 @@ mod tests {
         assert!((found.mean - 10.0).abs() < 1e-9, "{}", found.mean);
         // t(4) · 0.1 · √2 / √3
         assert!((found.margin - 2.776 * 0.1 * (2f64 / 3.0).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn seeds_that_some_rows_lack_are_left_out_of_the_spread() {
+        let cut = |scores: [f64; 2]| vec![Some(scores[0]), Some(scores[1]), None];
+        let rows = [cut([70.1, 74.9]), cut([79.9, 85.1]), row(&[60.0, 65.0, 90.0]), vec![Some(1.0), None, None]];
+        let found = Spread::of(&rows).unwrap();
+        assert_eq!(found.freedom, Some(2));
+        assert_eq!(Some(found), Spread::of(&[row(&[70.1, 74.9]), row(&[79.9, 85.1]), row(&[60.0, 65.0])]));
     }
 
     #[test]

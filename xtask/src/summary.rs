@@ -204,7 +204,7 @@ fn verdict(
     }
     let scores: Vec<Scores> = group.iter().map(|row| row.scores()).collect();
     let Some(spread) = Spread::of(&scores).or_else(|| published_spread(row)) else {
-        return Verdict::Open("only one seed, and no published spread; --seeds 3 gives one");
+        return Verdict::Open("only one seed and no published spread; use --seeds 3 to measure it");
     };
     let better: Vec<Scores> = better.iter().map(|row| row.scores()).collect();
     let better: Vec<&Scores> = better.iter().collect();

@@ -133,7 +133,7 @@ impl Trainer {
             );
         }
         serde_json::from_slice(&stdout)
-            .with_context(|| format!("{} printed something else than JSON", shown(&self.program)))
+            .with_context(|| format!("{} printed something other than JSON", shown(&self.program)))
     }
 }
 

@@ -45,7 +45,7 @@ enum Task {
 
 #[derive(clap::Args)]
 struct Options {
-    /// The folder with the official files of CIFAR [default: CONVNN_DATA, or the cache folder of the user]
+    /// The folder with the official files of CIFAR [default: CONVNN_DATA, or the user's cache folder]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Only these models

@@ -38,7 +38,7 @@ impl Expected {
     /// One line for people.
     pub fn line(&self) -> String {
         format!(
-            "expected: {} of memory, {} of disk ({} a checkpoint)",
+            "expected: {} of memory, {} of disk ({} per checkpoint)",
             bytes(self.memory),
             bytes(self.disk),
             bytes(self.checkpoint)

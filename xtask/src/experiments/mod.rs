@@ -85,7 +85,7 @@ pub fn create(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
     let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     ensure!(plain, "--new {name}: expected a name of letters, digits and `_`");
     let path = folder.join(format!("{name}.toml"));
-    ensure!(!path.exists(), "{} exists already; choose another name", shown(&path));
+    ensure!(!path.exists(), "{} already exists; choose another name", shown(&path));
     write(&path, TEMPLATE)?;
     Ok(path)
 }

@@ -60,7 +60,7 @@ fn headline(summary: &Summary) -> String {
     let judged: Vec<&Judged> = summary.families.iter().flat_map(|family| &family.verdicts).collect();
     let count = |wanted: &str| judged.iter().filter(|judged| verdict(judged) == wanted).count();
     if judged.iter().all(|judged| matches!(judged.verdict, Verdict::Open(_))) {
-        return format!("Every part of ConvNN runs: {} of {} runs", summary.finished(), summary.planned());
+        return format!("Every part of ConvNN works: {} of {} runs finished", summary.finished(), summary.planned());
     }
     format!(
         "{} of {} claims hold, {} do not, {} are not decidable with these runs",
@@ -197,7 +197,7 @@ fn runs(summary: &Summary) -> Markup {
     html! {
         section id="runs" {
             h2 { "Runs" }
-            p { "Each run is one command; the same seed gives the same numbers. A run opens to its full configuration." }
+            p { "Each run is one command; the same seed gives the same numbers. Click a run to see its full configuration." }
             @for record in &summary.records {
                 details id=(record.id) {
                     summary { code { (record.id) } " " (format!("{:.2} %", record.result.last.top1)) }

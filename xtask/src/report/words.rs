@@ -8,14 +8,15 @@ use crate::statistics::{Difference, Mean};
 use crate::summary::{FamilySummary, Judged, Summary, Verdict};
 
 /// What the dagger refers to.
-pub const DAGGER: &str = "† counted in full; where that was not recounted, as printed by the authors' code, which omits 1-D convolutions and \
-     convolutions with padding \"same\".";
+pub const DAGGER: &str = "† Counted in full where we recounted it; otherwise as printed by the authors' code, which omits 1-D \
+     convolutions and convolutions with padding \"same\".";
 
 /// How verdicts are reached.
 pub const METHOD: &str = "A claim holds if the difference of the final test top-1 is above zero with 95 % confidence, and does \
     not hold if it is below. Rows are compared within seeds (a seed fixes the order of the images and the initial weights); the \
-    spread of single runs is what is left in the family after the means of rows and seeds are taken out, and the interval is \
-    Student's t over that spread. With one seed, the spread of the authors' equal runs is used instead.";
+    spread of single runs is what is left in the family after the means of rows and seeds are taken out, and the interval uses \
+    Student's t with that spread. Until two rows have two seeds in common, the spread of the authors' repeated runs is used \
+    instead.";
 
 /// A mean with two decimals, and its spread if known.
 pub fn with_spread(mean: Mean) -> String {

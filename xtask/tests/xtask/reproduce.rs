@@ -108,7 +108,7 @@ fn every_run_is_trained_once_and_reported() {
 
     let second = runs.run(&[]);
     assert_succeeds(&second);
-    assert_says(&stderr(&second), &["6 of 6 runs are done already"]);
+    assert_says(&stderr(&second), &["6 of 6 runs are already done"]);
     assert!(runs.calls().is_empty());
     assert_eq!(runs.read("results.csv").lines().count(), 1 + 6);
 }
@@ -133,7 +133,7 @@ fn the_reports_mark_whose_numbers_they_show() {
     let page = runs.read("report.html");
     assert_says(
         &page,
-        &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark", "Every part of ConvNN runs"],
+        &["<td class=\"published\">81.27</td>", "prefers-color-scheme: dark", "Every part of ConvNN works"],
     );
     for outside in ["src=\"http", "href=\"http", "url(", "@import", "<link"] {
         assert!(!page.contains(outside), "the page is not self-contained: {outside}");
@@ -228,7 +228,7 @@ fn invalid_input_is_rejected_before_anything_is_written() {
     assert_rejected(&["--seeds", "0"], &["0 is not in 1..=1000"]);
     assert_rejected(&["--jobs", "0"], &["0 is not in 1..=1024"]);
     assert_rejected(&["--new", "my family"], &["--new my family: expected a name of letters, digits and `_`"]);
-    assert_rejected(&["--new", "vgg_k"], &["vgg_k.toml exists already"]);
+    assert_rejected(&["--new", "vgg_k"], &["vgg_k.toml already exists"]);
 
     let runs = Runs::new();
     let output = runs.command(&["quick"]).env("NO_DATA", "1").output().unwrap();
@@ -264,7 +264,7 @@ fn a_dry_run_shows_what_is_needed_and_writes_nothing() {
     assert_says(&stderr(&output), &["measuring a step of vit_compact_attention"]);
     let output = runs.command(&["quick", "--dry-run"]).env("NO_DATA", "1").output().unwrap();
     assert_succeeds(&output);
-    assert_says(&stdout(&output), &["Data that are not there: cifar10: CIFAR-10 was not found"]);
+    assert_says(&stdout(&output), &["Missing data: cifar10: CIFAR-10 was not found"]);
     assert!(!runs.out().exists() && runs.calls().is_empty());
 }
 

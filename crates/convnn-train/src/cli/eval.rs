@@ -23,8 +23,8 @@ pub struct Args {
     /// A run folder (its newest checkpoint is used), a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally
     /// with @REVISION
     path: PathBuf,
-    /// A folder of pictures or of the official files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA, the
-    /// cache folder of the user, or the hub]
+    /// A folder of pictures or of the official files, `sample`, or `hub` [default: as in the run, or else CONVNN_DATA,
+    /// the user's cache folder, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<PathBuf>,
     /// cifar10, cifar100, mnist, fashion_mnist or folder [default: as in the run, folder if --data is one of pictures, or else

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Turn a PyTorch checkpoint of the authors' models into a weights folder
 ///
-/// Every name and shape is checked against the model; what is missing, left over or of another shape is listed. The
-/// number of classes is that of the checkpoint. Without --preset and --config, the preset that fits is used. Options
-/// that shapes cannot tell come from the arguments in the file, if it holds any; the command prints them.
+/// Every name and shape is checked against the model; missing, unexpected and mismatched tensors are listed. The number
+/// of classes is taken from the checkpoint. Without --preset or --config, the matching preset is used. Options that
+/// cannot be inferred from shapes are taken from the arguments stored in the file, if any, and printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -30,7 +30,7 @@ pub struct Args {
     /// kernels are named `conv_weight` or the arguments name ImageNet
     #[arg(long)]
     authors_2026: bool,
-    /// The weights folder to write; it must not exist, or be empty
+    /// The weights folder to write; it must be empty or not exist yet
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

@@ -35,19 +35,19 @@ pub struct Args {
     /// A picture: PNG, JPEG or WebP, or - for standard input
     #[arg(value_name = "IMAGE", required_unless_present = "statistics")]
     image: Option<PathBuf>,
-    /// A run folder, a checkpoint folder or a weights folder [default: the model inside this program]
+    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the built-in model]
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Draw one layer, counted from 1 [default: a sheet with all layers]
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// Draw all layers; with --layer, that one is what the page starts with
+    /// Draw all layers; --layer then sets the layer that the page opens with
     #[arg(long)]
     sheet: bool,
     /// The pixel, column and row from 0 at the model's image size [default: the center]
     #[arg(long, value_name = "X,Y", value_parser = pixel)]
     at: Option<(usize, usize)>,
-    /// The head of a layer with several, counted from 1
+    /// The head to draw in a multi-head layer, counted from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     head: usize,
     /// Choose this number of neighbors
@@ -66,7 +66,7 @@ pub struct Args {
     /// Write an interactive page
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Count over many test images how far away the neighbors are
+    /// Measure how far away the neighbors are over many test images
     #[arg(long, conflicts_with_all = ["image", "layer", "sheet", "at", "head", "out", "html"])]
     statistics: bool,
     /// The images of the statistics: a folder of pictures or of the official files, or `sample`

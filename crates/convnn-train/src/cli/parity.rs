@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Compare layers and models with golden tensors: outputs, gradients, and losses of the first training steps
 ///
-/// Prints one line per case, `ok CASE max_error=…` or `FAIL CASE TENSOR error=…`, and the totals. An error is a share of
-/// the largest value of its tensor, or of 1 if that is larger; up to 1e-4 passes. Every case is computed in f64 and in
+/// Prints one line per case, `ok CASE max_error=…` or `FAIL CASE TENSOR error=…`, and the totals. Errors are relative
+/// to the largest absolute value in the tensor, or to 1 if that is larger; errors up to 1e-4 pass. Every case is
+/// computed in f64 and in
 /// f32.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 every case passes, 1 a case differs, 2 a file is not a golden file.")]

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Name what pictures show, with the model inside this program or with your own weights
+/// Classify pictures with the built-in model or your own weights
 ///
 /// Pictures are PNG, JPEG or WebP files of any size; the shorter side is resized and the center is kept. The model inside
 /// knows the ten classes of CIFAR-10.

@@ -10,8 +10,8 @@ use std::time::SystemTime;
 
 /// List runs, or compare two or more
 ///
-/// Of one folder, all runs in it and below are listed. Of several run folders, the keys that differ and the results stand
-/// side by side. Nothing in a run folder is changed.
+/// Given one folder, lists all runs in it and its subfolders. Given several run folders, shows their results and the
+/// keys that differ side by side. Run folders are never modified.
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {

@@ -42,7 +42,7 @@ pub fn summary(result: &RunResult, path: &Path) -> String {
         },
         String::new(),
         format!(
-            "time     {} ({} an epoch with its evaluation)",
+            "time     {} ({} per epoch, including evaluation)",
             duration(result.seconds_per_epoch * result.epochs as f64),
             seconds(result.seconds_per_epoch)
         ),

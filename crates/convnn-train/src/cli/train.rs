@@ -38,7 +38,7 @@ pub struct Args {
     set: Vec<String>,
     /// A folder of pictures (train/CLASS/*.png, with test/CLASS or a part set aside), a folder with the official files of
     /// --dataset, `sample` for the few images built into this program, or `hub` for the Hugging Face hub (in builds with
-    /// `--features hub`) [default: CONVNN_DATA, the cache folder of the user, or the hub]
+    /// `--features hub`) [default: CONVNN_DATA, the user's cache folder, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
     /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or folder if --data is
@@ -57,8 +57,8 @@ pub struct Args {
     /// The run folder [default: the first free one of runs/PRESET-1, runs/PRESET-2, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue the run in --out, or start it. Without --preset and --config, the run keeps its configuration. More
-    /// --epochs than before extend it
+    /// Continue the run in --out, or start it if there is none. Without --preset or --config, the run keeps its
+    /// configuration. A larger --epochs extends it
     #[arg(long)]
     resume: bool,
     /// With --resume, learning_rate and the keys of its schedule may have other values from here on
@@ -174,7 +174,7 @@ fn dry_run(config: &RunConfig, data: &Dataset, session: &Session, json: bool) ->
         "model    {} parameters, {gflops:.3} GFLOPs per image\n\
          images   {} to train on, {} to test on\n\
          memory   {} at batch size {}\n\
-         disk     {} ({} a checkpoint)\n\
+         disk     {} ({} per checkpoint)\n\
          time     {} on {}: {} of {}",
         grouped(parameters),
         grouped(train as u64),

@@ -54,8 +54,8 @@ impl Origin<'_> {
         let mut text = format!(
             "\n```console\n$ convnn predict picture.jpg --weights FOLDER\n$ convnn eval FOLDER --dataset {}\n```\n\n\
              ## Training\n\n```console\n$ {}\n```\n\n\
-             trained these weights, with convnn {} and seed {}; on one kind of processor the same command gives the same \
-             bits.",
+             This command trained the weights, with convnn {} and seed {}; on one kind of processor it gives the same bits \
+             again.",
             config.dataset,
             config.command(self.images)?,
             env!("CARGO_PKG_VERSION"),
@@ -70,18 +70,18 @@ impl Origin<'_> {
         }
         if self.pytorch {
             text += "\n## PyTorch\n\n```console\n$ python model.py --check\n$ python model.py picture.jpg\n```\n\n`model.py` is \
-                     the model in plain PyTorch; `--check` compares its logits with those in `reference.safetensors`. In 32 \
-                     bits, near ties may choose other neighbors; it says how many.\n";
+                     the model in plain PyTorch; `--check` compares its logits with those in `reference.safetensors`. In \
+                     f32, near ties can lead to different neighbors; the script prints how many.\n";
         }
         if self.has_curves {
             text += &format!("\n## Curves\n\n![Accuracy, loss and learning rate over the epochs]({CURVES})\n");
         }
-        text += "\n## Accuracy\n\nMeasured with the numbers in `model.safetensors`, after rounding; `evaluation.json` holds \
-                 it for programs. The interval is Wilson's: it covers the choice of test images, not the seed.\n";
+        text += "\n## Accuracy\n\nMeasured with the numbers in `model.safetensors`, after rounding; `evaluation.json` has \
+                 it in machine-readable form. The interval is Wilson's: it covers the choice of test images, not the seed.\n";
         text += "\n## Limits\n\n";
         if self.best {
             text += &match config.holdout {
-                0 => "- The test images chose the epoch, so that the accuracy flatters the model.\n".to_owned(),
+                0 => "- The test images chose the epoch, so the accuracy flatters the model.\n".to_owned(),
                 images => format!("- {} validation images chose the epoch.\n", grouped(images as u64)),
             };
         }
@@ -90,7 +90,7 @@ impl Origin<'_> {
         }
         text += &format!(
             "- It sees {side}×{side} pixels, and answers with one of {classes} classes whatever a picture shows.\n\
-             - It is one run with one seed, for research; nobody has examined it for bias or for attacks.\n",
+             - It is one run with one seed, for research; it has not been evaluated for bias or adversarial robustness.\n",
             side = config.model.image_size(),
             classes = config.model.classes(),
         );
