@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::files::{read_json, shown};
 use crate::terminal::{aligned, print as show};
 use crate::trainer::Trainer;
-use crate::weights;
+use crate::weights::{self, Card};
 use crate::workspace::root;
 
 /// A line of `convnn equivalences --json`.
@@ -42,13 +42,6 @@ struct Evaluated {
     top1: f64,
     top1_interval: [f64; 2],
     images: u64,
-}
-
-#[derive(Deserialize)]
-struct Card {
-    top1: f64,
-    interval: [f64; 2],
-    dataset: String,
 }
 
 /// Measures the equivalences.

@@ -1,17 +1,15 @@
 //! The results kept in `docs/results`: a JSON file for each budget with every run, its configuration and its epochs.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
-use crate::experiments::{Experiments, ValueName};
+use crate::experiments::Experiments;
 use crate::files::{list, read_json, shown};
-use crate::plan::{Filter, Plan};
+use crate::plan::{Filter, Plan, RunSettings};
 use crate::report;
-use crate::run_folder::{Record, first_difference};
+use crate::run_folder::Record;
 use crate::summary::{Records, RunIds, Summary};
 use crate::workspace::{data_folder, root};
 
@@ -35,6 +33,8 @@ pub struct KeptRow {
     pub row: String,
     /// Ids of runs by seed.
     pub runs: Vec<String>,
+    /// The command of its first run.
+    pub command: String,
 }
 
 /// Where kept results lie.
@@ -45,12 +45,24 @@ pub fn folder() -> PathBuf {
 impl Kept {
     /// The finished runs of a plan, of families with at least two rows to compare.
     pub fn new(plan: &Plan, ids: &RunIds, records: &Records) -> Self {
-        let finished = |runs: &Vec<String>| runs.iter().any(|id| records.contains_key(id));
-        let comparable = |family: &str| ids.iter().filter(|((of, _), runs)| of == family && finished(runs)).count() > 1;
-        let rows = ids.iter().filter(|((family, _), runs)| comparable(family) && finished(runs));
-        let rows =
-            rows.map(|((family, row), runs)| KeptRow { family: family.clone(), row: row.clone(), runs: runs.clone() });
-        Self { budget: plan.name.to_owned(), rows: rows.collect(), records: records.values().cloned().collect() }
+        let finished = |runs: &&Vec<String>| runs.iter().any(|id| records.contains_key(id));
+        let comparable =
+            |family: &str| ids.iter().filter(|((of, _), runs)| of == family && finished(&runs)).count() > 1;
+        let mut rows = Vec::new();
+        for planned in plan.families.iter().filter(|planned| comparable(&planned.family.id)) {
+            for row in &planned.rows {
+                let name = (planned.family.id.clone(), row.id.clone());
+                let Some(runs) = ids.get(&name).filter(|runs| finished(runs)) else { continue };
+                let command = RunSettings::of(planned, row, 1).command();
+                rows.push(KeptRow { family: name.0, row: name.1, runs: runs.clone(), command });
+            }
+        }
+        Self { budget: plan.name.to_owned(), rows, records: records.values().cloned().collect() }
+    }
+
+    /// The number of runs per row of a family, if it has results.
+    pub fn seeds(&self, family: &str) -> Option<u32> {
+        self.rows.iter().filter(|row| row.family == family).map(|row| row.runs.len() as u32).max()
     }
 
     /// The plan of the families that have results.
@@ -59,8 +71,7 @@ impl Kept {
         only.dedup();
         let mut plan = Plan::new(experiments, &self.budget, &Filter { only, ..Filter::default() })?;
         for planned in &mut plan.families {
-            let rows = self.rows.iter().filter(|row| row.family == planned.family.id);
-            planned.seeds = rows.map(|row| row.runs.len() as u32).max().unwrap_or(planned.seeds);
+            planned.seeds = self.seeds(&planned.family.id).unwrap_or(planned.seeds);
         }
         Ok(plan)
     }
@@ -74,7 +85,6 @@ impl Kept {
     /// Fails if a row was removed from the experiments, or if its settings have changed since its runs.
     pub fn check(&self, experiments: &Experiments) -> Result<()> {
         let plan = self.plan(experiments)?;
-        let records: BTreeMap<&str, &Record> = self.records.iter().map(|record| (record.id.as_str(), record)).collect();
         for kept in &self.rows {
             let planned = plan.families.iter().find(|planned| planned.family.id == kept.family);
             let found =
@@ -87,46 +97,16 @@ impl Kept {
                     self.budget
                 );
             };
-            for record in kept.runs.iter().filter_map(|id| records.get(id.as_str())) {
-                let result = &record.result;
-                let same = result.epochs == planned.training.epochs && result.preset == row.preset;
-                let other = row.set.iter().find(|(key, value)| !has(&record.config, key, value));
-                ensure!(
-                    same && other.is_none(),
-                    "{} {}: the kept run {} was trained otherwise ({}); reproduce it again",
-                    kept.family,
-                    kept.row,
-                    record.id,
-                    other.map_or("preset or epochs".to_owned(), |(key, value)| format!("{key} is {value} now"))
-                );
-            }
+            let now = RunSettings::of(planned, row, 1).command();
+            ensure!(
+                kept.command == now,
+                "{} {}: its runs were trained otherwise; reproduce them again\n  then: {}\n  now:  {now}",
+                kept.family,
+                kept.row,
+                kept.command
+            );
         }
         Ok(())
-    }
-}
-
-/// Whether a resolved configuration has the setting `key = value`. Text such as `blend:0.5` stands for a table in it.
-fn has(config: &Json, key: &str, value: &toml::Value) -> bool {
-    let found = key.split('.').fold(config, |table, part| &table[part]);
-    match value {
-        toml::Value::String(planned) => {
-            let parts = |text: &str| text.split(':').map(ValueName::parse).collect::<Vec<_>>();
-            parts(&short(found)) == parts(planned)
-        }
-        other => serde_json::to_value(other).is_ok_and(|planned| first_difference(key, found, &planned).is_none()),
-    }
-}
-
-/// A configuration value as `--set` takes it: `{"random": {"n": 32}}` is `random:32`.
-pub fn short(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        Json::Object(map) => match map.iter().next() {
-            Some((name, Json::Object(inner))) => format!("{name}:{}", inner.get("n").map(short).unwrap_or_default()),
-            Some((name, inner)) => format!("{name}:{}", short(inner)),
-            None => String::new(),
-        },
-        other => other.to_string(),
     }
 }
 

@@ -39,7 +39,8 @@ enum Task {
     /// Train, evaluate and report next to the published numbers
     ///
     /// Finished runs are kept and interrupted ones resume, so the same command can be repeated at any time. Exit codes:
-    /// 0 all runs are done, 1 a run failed, 2 invalid input (or every run refused its input), 130 interrupted.
+    /// 0 all runs are done, 1 a run failed or (--report-only) is missing, 2 invalid input (or every run refused its input),
+    /// 130 interrupted.
     Reproduce(reproduce::Args),
     /// Compare the speed of the trainer with that of another implementation
     ///

@@ -1,8 +1,9 @@
 //! Whether our full-size rows are trained as the published ones were: the resolved configuration against the arguments in the
 //! authors' logs, field by field.
 
+use serde_json::Value;
+
 use crate::experiments::Published;
-use crate::kept::short;
 use crate::plan::Run;
 
 /// The fields in which `run` differs from a published run, each as `FIELD is FOUND; published ARGUMENT`.
@@ -93,6 +94,19 @@ pub fn differences(run: &Run, published: &Published) -> Vec<String> {
         found.push(format!("{} parameters; published {}", run.parameters, published.parameters));
     }
     found
+}
+
+/// A configuration value as `--set` takes it: `{"random": {"n": 32}}` is `random:32`.
+fn short(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => match map.iter().next() {
+            Some((name, Value::Object(inner))) => format!("{name}:{}", inner.get("n").map(short).unwrap_or_default()),
+            Some((name, inner)) => format!("{name}:{}", short(inner)),
+            None => String::new(),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// Whether two texts are equal, numbers in them as numbers.

@@ -13,7 +13,7 @@ use crate::experiments::{self, Experiments, Row};
 use crate::files::{read_json, shown, write};
 use crate::first_look;
 use crate::kept;
-use crate::plan::{Filter, Plan, Run};
+use crate::plan::{Filter, Plan, Run, quoted};
 use crate::protocol;
 use crate::report;
 use crate::run_folder::{Record, State};
@@ -102,7 +102,12 @@ impl Args {
         let folder = self.experiments.clone().unwrap_or_else(|| data_folder("experiments"));
         if let Some(name) = &self.new {
             let path = experiments::create(&folder, name)?;
-            print(&format!("{}\nedit it, then: cargo xtask reproduce quick --only {name} --dry-run\n", shown(&path)))?;
+            let elsewhere = self
+                .experiments
+                .as_ref()
+                .map_or(String::new(), |folder| format!(" --experiments {}", quoted(&folder.display().to_string())));
+            let command = format!("cargo xtask reproduce quick{elsewhere} --only {name} --dry-run");
+            print(&format!("{}\nedit it, then: {command}\n", shown(&path)))?;
             return Ok(ExitCode::SUCCESS);
         }
         let experiments = Experiments::read(&folder, &data_folder("paper"))?;
@@ -128,7 +133,7 @@ impl Args {
         if self.report_only {
             let finished = report(&plan, &runs, &out)?;
             ensure!(finished > 0, "no finished run of `{}` in {}", plan.name, shown(&out));
-            return Ok(ExitCode::SUCCESS);
+            return Ok(ExitCode::from(u8::from(finished < runs.len())));
         }
         for (_, settings) in estimate::datasets(&runs) {
             trainer.needs(&settings)?;
@@ -145,7 +150,8 @@ impl Args {
             return Ok(ExitCode::from(130));
         }
         if self.budget == "smoke" {
-            first_look::print(&trainer)?;
+            // The runs are reported whatever is wrong with what is shown beside them.
+            first_look::print(&trainer).unwrap_or_else(|error| say(format_args!("{error:#}")));
         }
         report(&plan, &runs, &out)?;
         if self.budget == "smoke" && tally.failed.is_empty() {
@@ -312,7 +318,7 @@ fn report(plan: &Plan, runs: &[Run], out: &Path) -> Result<usize> {
     let paths = report::write(&summary, out)?;
     let mut text = report::terminal_tables(&summary);
     if plan.name == "smoke" {
-        text += &kept::terminal()?;
+        text += &kept::terminal().unwrap_or_else(|error| format!("\nkept results: {error:#}\n"));
     }
     text += "\nreport:\n";
     for path in paths {

@@ -70,17 +70,21 @@ impl Args {
             Some(runs) => env::current_dir()?.join(runs),
             None => root().join("runs").join(&self.budget),
         };
-        let plan = Plan::new(experiments, &self.budget, &Filter { seeds: self.seeds, ..Filter::default() })?;
+        let mut plan = Plan::new(experiments, &self.budget, &Filter { seeds: self.seeds, ..Filter::default() })?;
+        let data = kept::folder().join(format!("{}.json", self.budget));
+        let before: Option<Kept> = data.exists().then(|| read_json(&data)).transpose()?;
+        if let (Some(before), None) = (&before, self.seeds) {
+            for planned in &mut plan.families {
+                planned.seeds = planned.seeds.max(before.seeds(&planned.family.id).unwrap_or(0));
+            }
+        }
         let runs = plan.runs(&Trainer::new(self.trainer.as_deref())?)?;
         let (ids, mut records) = reproduce::finished(&plan, &runs, &out);
-        let data = kept::folder().join(format!("{}.json", self.budget));
-        if data.exists() {
-            // Runs of an earlier go, as long as their configuration is still planned.
-            let planned = |id: &str| ids.values().any(|runs| runs.iter().any(|run| run == id));
-            for record in read_json::<Kept>(&data)?.records {
-                if planned(&record.id) {
-                    records.entry(record.id.clone()).or_insert(record);
-                }
+        // Earlier runs are kept as long as their configuration is planned.
+        let planned = |id: &str| ids.values().any(|runs| runs.iter().any(|run| run == id));
+        for record in before.into_iter().flat_map(|before| before.records) {
+            if planned(&record.id) {
+                records.entry(record.id.clone()).or_insert(record);
             }
         }
         ensure!(
@@ -215,7 +219,8 @@ mod tests {
                 records.push(record(&RunSettings::of(planned, row, seed), records.len()));
                 runs.push(records.last().unwrap().id.clone());
             }
-            rows.push(KeptRow { family: family.to_owned(), row: row.id.clone(), runs });
+            let command = RunSettings::of(planned, row, 1).command();
+            rows.push(KeptRow { family: family.to_owned(), row: row.id.clone(), runs, command });
         }
         Kept { budget: budget.to_owned(), rows, records }
     }
@@ -240,12 +245,12 @@ mod tests {
         kept.records[0].result.last.top1 = 13.0;
         refused(&kept, "quick.csv is stale");
         kept.records[0].result.last.top1 = 12.5;
-        kept.records[0].config["layer"]["compare"] = serde_json::json!({"blend": 0.75});
-        refused(&kept, "the kept run run-0 was trained otherwise (layer.compare is \"blend:0\" now)");
-        kept.records[0].config["layer"]["compare"] = serde_json::json!({"blend": 0.0});
-        kept.records[0].result.epochs += 1;
-        refused(&kept, "was trained otherwise (preset or epochs)");
-        kept.records[0].result.epochs -= 1;
+        let command = std::mem::replace(&mut kept.rows[0].command, "convnn train --set removed=1".to_owned());
+        refused(
+            &kept,
+            "vgg_lambda dataset=cifar10,lambda=0: its runs were trained otherwise; reproduce them again\n  then: convnn train",
+        );
+        kept.rows[0].command = command;
         kept.rows[0].row = "lambda=2".to_owned();
         refused(&kept, "vgg_lambda lambda=2 was removed from the experiments of `quick`");
     }
@@ -265,8 +270,20 @@ mod tests {
         assert!(
             html.contains("0 of 1 claims hold, 1 do not, 0 are not decidable") && !html.contains("class=\"published\"")
         );
+        assert!(html.contains("<a href=\"#run-0\">") && html.contains("<details id=\"run-0\">"));
         let csv = csv_text(&summary).unwrap();
         assert_eq!(csv.lines().filter(|line| line.ends_with(",0.5,1.0,,,,,,,,,")).count(), 10, "{csv}");
+    }
+
+    #[test]
+    fn a_claim_needs_all_of_its_rows() {
+        let experiments = experiments();
+        // The largest K of the claim, 25, was not published, so that the paper's budget does not train it.
+        let kept = kept(&experiments, "paper", "vgg_k");
+        let (plan, (ids, records)) = (kept.plan(&experiments).unwrap(), kept.parts());
+        let page = markdown::page(&Summary::new(&plan, &ids, &records).unwrap());
+        assert!(page.contains("**not decidable** | not all of its rows are trained here |"), "{page}");
+        assert!(!page.contains("**holds**") && !page.contains("**does not hold**"), "{page}");
     }
 
     #[test]

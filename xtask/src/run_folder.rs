@@ -147,11 +147,11 @@ impl Record {
         }
         let (seed, planned) = (self.result.seed, u64::from(run.settings.seed));
         ensure!(seed == planned, "the folder holds another run: seed is {seed}; expected {planned}");
+        let (found, planned) = (self.epochs.len(), run.settings.epochs as usize);
+        let stopped_early = run.config["early_stopping"].is_u64() && (1..planned).contains(&found);
         ensure!(
-            self.epochs.len() == run.settings.epochs as usize,
-            "metrics.jsonl has {} lines; expected one for each of the {} epochs",
-            self.epochs.len(),
-            run.settings.epochs
+            found == planned || stopped_early,
+            "metrics.jsonl has {found} lines; expected one for each of the {planned} epochs"
         );
         Ok(())
     }

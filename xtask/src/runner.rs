@@ -109,7 +109,13 @@ impl Runner<'_> {
             }
             while active.len() < self.jobs && asked == 0 {
                 let Some((number, run)) = waiting.pop_front() else { break };
-                active.push(self.start(run, (number, runs.len()), &display)?);
+                match self.start(run, (number, runs.len()), &display) {
+                    Ok(one) => active.push(one),
+                    Err(error) => {
+                        let (label, why) = (run.label.clone(), format!("{error:#}"));
+                        tally.failed.push(Failure { label, why, invalid_input: false });
+                    }
+                }
             }
             let mut going_on = Vec::new();
             for mut one in active {
@@ -206,12 +212,21 @@ fn line(display: &MultiProgress) -> ProgressBar {
 /// The signal that asked to stop, or 0.
 fn caught() -> Result<Arc<AtomicUsize>> {
     let (signal, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    for number in [SIGINT, SIGTERM, SIGHUP] {
+    // Under nohup, SIGHUP stays ignored, here and in the runs.
+    for number in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&number| number != SIGHUP || !is_ignored(number)) {
         signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
         signal_hook::flag::register(number, Arc::clone(&again))?;
         signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
     }
     Ok(signal)
+}
+
+/// Whether this process was started with `signal` ignored; only Linux tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Sends a signal to a trainer. Ctrl-C in a terminal reaches it directly as well; it takes both for one.

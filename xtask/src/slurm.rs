@@ -1,9 +1,10 @@
 //! Many machines: the same runs as a SLURM job array.
 //!
 //! `OUT/slurm/manifest.jsonl` has a line for each run: its folder and the arguments of the trainer. `OUT/slurm/array.sh` is the
-//! script of the array; task N trains the run of line N. Before the time limit SLURM signals the task, the trainer saves a
-//! checkpoint, and the task puts itself back into the queue; so does SLURM after a machine failed. A task whose run is done ends
-//! at once, so the same array can be submitted again.
+//! script of the array; its task N trains the run of line N. SLURM copies the script when it is submitted, so other arrays can
+//! be submitted from the same folder meanwhile. Before the time limit SLURM signals the task, the trainer saves a checkpoint,
+//! and the task puts itself back into the queue; so does SLURM after a machine failed. A task whose run is done ends at once,
+//! so the same array can be submitted again.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -38,6 +39,9 @@ pub struct Options {
     no_submit: bool,
 }
 
+/// The tasks of an array: one less than SLURM's default `MaxArraySize`.
+const ARRAY: usize = 1000;
+
 /// A line of the manifest.
 #[derive(Debug, Deserialize, Serialize)]
 struct Task {
@@ -68,7 +72,7 @@ pub fn submit(
     }
     mark()?;
     let folder = out.join("slurm");
-    let mut manifest = String::new();
+    let mut tasks = Vec::new();
     for run in &left {
         let target = runner::folder(out, run);
         let program = trainer.program.as_os_str().to_owned();
@@ -76,38 +80,42 @@ pub fn submit(
         for argument in trainer.arguments(run, &target) {
             command.push(text(argument)?);
         }
-        let task = Task { id: run.id.clone(), folder: text(target.into_os_string())?, command };
-        manifest += &format!("{}\n", serde_json::to_string(&task)?);
+        tasks.push(Task { id: run.id.clone(), folder: text(target.into_os_string())?, command });
     }
-    write(&folder.join("manifest.jsonl"), &manifest)?;
-    for (index, line) in manifest.lines().enumerate() {
-        let task: Task = serde_json::from_str(line)?;
-        write(&folder.join(format!("tasks/{}.sh", index + 1)), &task.script())?;
+    let lines = tasks.iter().map(|task| Ok(format!("{}\n", serde_json::to_string(task)?)));
+    write(&folder.join("manifest.jsonl"), &lines.collect::<Result<String>>()?)?;
+    for task in &tasks {
+        write(&folder.join(format!("tasks/{}.sh", task.id)), &task.script())?;
     }
     write(&folder.join("logs/.keep"), "")?;
-    let script = folder.join("array.sh");
-    write(&script, &options.script(trainer, left.len(), &folder)?)?;
     say(format_args!("{} runs in {}", left.len(), shown(&folder.join("manifest.jsonl"))));
+    for (number, tasks) in (1..).zip(tasks.chunks(ARRAY)) {
+        let script = folder.join(if number == 1 { "array.sh".to_owned() } else { format!("array-{number}.sh") });
+        write(&script, &options.script(trainer, tasks, &folder)?)?;
+        if options.no_submit {
+            print(&format!("sbatch {}\n", quoted(&shown(&script))))?;
+            continue;
+        }
+        let output = Command::new("sbatch").arg(&script).output().context("cannot start sbatch")?;
+        if !output.status.success() {
+            bail!("sbatch refused {}: {}", shown(&script), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        print(&String::from_utf8_lossy(&output.stdout))?;
+    }
     if options.no_submit {
-        print(&format!("sbatch {}\n", quoted(&shown(&script))))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let output = Command::new("sbatch").arg(&script).output().context("cannot start sbatch")?;
-    if !output.status.success() {
-        bail!("sbatch refused {}: {}", shown(&script), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    print(&String::from_utf8_lossy(&output.stdout))?;
     say("when the tasks have ended, repeat the command with --collect in place of --launcher slurm");
     Ok(ExitCode::SUCCESS)
 }
 
 impl Options {
-    /// The script of the array.
-    fn script(&self, trainer: &Trainer, tasks: usize, folder: &Path) -> Result<String> {
+    /// The script of an array.
+    fn script(&self, trainer: &Trainer, tasks: &[Task], folder: &Path) -> Result<String> {
         let folder = text(folder.as_os_str().to_owned())?;
         ensure!(
-            !folder.contains(['\n', '%']),
-            "--out {folder}: SLURM needs a folder without `%` and newlines in its name"
+            !folder.contains(['\n', '%', '"', '\\']),
+            "--out {folder}: SLURM needs a folder without `%`, `\"`, `\\` and newlines in its name"
         );
         let cores = trainer.threads.map_or(String::new(), |threads| format!("#SBATCH --cpus-per-task={threads}\n"));
         let more: String = self.sbatch.iter().map(|option| format!("#SBATCH {option}\n")).collect();
@@ -116,16 +124,17 @@ impl Options {
             "#!/bin/bash\n\
              # Made by `cargo xtask reproduce --launcher slurm`: one task for each line of manifest.jsonl.\n\
              #SBATCH --job-name=convnn\n\
-             #SBATCH --array=1-{tasks}%{throttle}\n\
+             #SBATCH --array=1-{last}%{throttle}\n\
              #SBATCH --time={limit}\n\
              #SBATCH --signal=B:USR1@{before}\n\
              #SBATCH --requeue\n\
              #SBATCH --open-mode=append\n\
-             #SBATCH --output={folder}/logs/%A_%a.log\n\
+             #SBATCH --output=\"{folder}/logs/%A_%a.log\"\n\
              {cores}{more}\n\
-             bash {task}/\"$SLURM_ARRAY_TASK_ID\".sh &\n\
+             runs=({ids})\n\
+             bash {scripts}/\"${{runs[SLURM_ARRAY_TASK_ID - 1]}}\".sh &\n\
              trainer=$!\n\
-             # SLURM signals this shell before the time limit, and when the job is preempted.\n\
+             # SLURM signals this shell before the time limit, and when the job is preempted or cancelled.\n\
              forward() {{ pkill -\"$1\" -P \"$trainer\" || true; }}\n\
              trap 'forward USR1' USR1\n\
              trap 'forward TERM' TERM\n\
@@ -135,12 +144,14 @@ impl Options {
                  code=$?\n    \
                  kill -0 \"$trainer\" 2>/dev/null || break\n\
              done\n\
-             # 138 and 143: stopped by SIGUSR1 or SIGTERM with everything saved.\n\
-             if [ \"$code\" = 138 ] || [ \"$code\" = 143 ]; then\n    \
+             # 138: stopped before the limit, with everything saved. SLURM itself queues preempted jobs again.\n\
+             if [ \"$code\" = 138 ]; then\n    \
                  exec scontrol requeue \"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}\"\n\
              fi\n\
              exit \"$code\"\n",
-            task = quoted(&format!("{folder}/tasks"))
+            last = tasks.len(),
+            ids = tasks.iter().map(|task| quoted(&task.id)).collect::<Vec<_>>().join(" "),
+            scripts = quoted(&format!("{folder}/tasks"))
         ))
     }
 }
@@ -154,6 +165,8 @@ impl Task {
             "resume=\n\
              if [ -e {folder}/DONE ]; then exit 0; fi\n\
              if [ -e {folder}/config.toml ]; then resume=--resume; fi\n\
+             # The process that SLURM has replaced may have left its lock, on a machine that failed.\n\
+             if [ \"${{SLURM_RESTART_COUNT:-0}}\" -gt 0 ]; then rm -f {folder}/.lock; fi\n\
              {} $resume\n",
             command.join(" ")
         )

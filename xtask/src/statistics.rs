@@ -12,8 +12,8 @@ pub type Scores = Vec<Option<f64>>;
 pub struct Spread {
     /// Standard deviation.
     pub sd: f64,
-    /// Degrees of freedom; `None` if the spread is that of published runs.
-    pub freedom: Option<usize>,
+    /// Degrees of freedom.
+    pub freedom: usize,
 }
 
 /// A difference of means.
@@ -57,8 +57,8 @@ impl Mean {
 }
 
 impl Spread {
-    /// The spread of single runs around the means of rows and seeds, from the rows and seeds that form the largest table
-    /// without a gap; `None` if it has fewer than two rows or fewer than two seeds.
+    /// The spread of single runs around the means of rows and seeds, from the rows and seeds that give the most degrees of
+    /// freedom; `None` if no two rows have two seeds in common.
     pub fn of(rows: &[Scores]) -> Option<Self> {
         let complete = complete_tables(rows).max_by_key(|table| freedom(table))?;
         let (r, s) = (complete.len(), complete[0].len());
@@ -75,15 +75,18 @@ impl Spread {
             }
         }
         let freedom = freedom(&complete);
-        Some(Self { sd: (squares / freedom as f64).sqrt(), freedom: Some(freedom) })
+        Some(Self { sd: (squares / freedom as f64).sqrt(), freedom })
     }
 }
 
-/// For the finished seeds of each row: the scores of every row that has them all.
+/// For the seeds that a row and another have in common: the scores of every row that has them all.
 fn complete_tables(rows: &[Scores]) -> impl Iterator<Item = Vec<Vec<f64>>> {
-    rows.iter().map(|row| {
-        let seeds: Vec<usize> = (0..row.len()).filter(|&seed| row[seed].is_some()).collect();
-        let scores = |row: &Scores| seeds.iter().map(|&seed| row.get(seed).copied().flatten()).collect::<Option<_>>();
+    let score = |row: &Scores, seed: usize| row.get(seed).copied().flatten();
+    let pairs = rows.iter().enumerate().flat_map(|(index, a)| rows[index + 1..].iter().map(move |b| (a, b)));
+    pairs.map(move |(a, b)| {
+        let seeds: Vec<usize> =
+            (0..a.len()).filter(|&seed| score(a, seed).is_some() && score(b, seed).is_some()).collect();
+        let scores = |row: &Scores| seeds.iter().map(|&seed| score(row, seed)).collect::<Option<_>>();
         rows.iter().filter_map(scores).collect()
     })
 }
@@ -114,24 +117,21 @@ impl Difference {
     pub fn seeds_to_decide(&self) -> Option<usize> {
         (2..=100).find(|&seeds| {
             let freedom = (self.rows.max(2) - 1) * (seeds - 1);
-            quantile(Some(freedom)) * self.sd * self.weight / (seeds as f64).sqrt() < self.mean.abs()
+            quantile(freedom) * self.sd * self.weight / (seeds as f64).sqrt() < self.mean.abs()
         })
     }
 }
 
-/// The two-sided 95 % quantile of Student's t; of the normal distribution without degrees of freedom.
-fn quantile(freedom: Option<usize>) -> f64 {
+/// The two-sided 95 % quantile of Student's t.
+fn quantile(freedom: usize) -> f64 {
     const T: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
     ];
-    match freedom {
-        None => 1.960,
-        Some(freedom) => match T.get(freedom.max(1) - 1) {
-            Some(&t) => t,
-            // Cornish–Fisher, correct to three decimals from here on.
-            None => 1.960 + 2.372 / freedom as f64 + 2.8 / (freedom as f64).powi(2),
-        },
+    match T.get(freedom.max(1) - 1) {
+        Some(&t) => t,
+        // Cornish–Fisher, correct to three decimals from here on.
+        None => 1.960 + 2.372 / freedom as f64 + 2.8 / (freedom as f64).powi(2),
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
         // The second seed is 5 better in every row; beyond that only ±0.1 is left, in a pattern of sum zero.
         let rows = [row(&[70.1, 74.9, 70.0]), row(&[79.9, 85.1, 80.0]), row(&[60.0, 65.0, 60.0])];
         let spread = Spread::of(&rows).unwrap();
-        assert_eq!(spread.freedom, Some(4));
+        assert_eq!(spread.freedom, 4);
         assert!((spread.sd - 0.1).abs() < 1e-9, "{}", spread.sd);
         let found = Difference::of(&[&rows[1]], &rows[0], spread, 3).unwrap();
         assert!((found.mean - 10.0).abs() < 1e-9, "{}", found.mean);
@@ -170,30 +170,33 @@ mod tests {
         let cut = |scores: [f64; 2]| vec![Some(scores[0]), Some(scores[1]), None];
         let rows = [cut([70.1, 74.9]), cut([79.9, 85.1]), row(&[60.0, 65.0, 90.0]), vec![Some(1.0), None, None]];
         let found = Spread::of(&rows).unwrap();
-        assert_eq!(found.freedom, Some(2));
+        assert_eq!(found.freedom, 2);
         assert_eq!(Some(found), Spread::of(&[row(&[70.1, 74.9]), row(&[79.9, 85.1]), row(&[60.0, 65.0])]));
+        // Neither of these has the other's seeds, but they have two in common.
+        let rows = [vec![Some(1.0), Some(2.0), Some(3.0), None], vec![None, Some(4.0), Some(6.0), Some(5.0)]];
+        assert_eq!(Spread::of(&rows), Spread::of(&[row(&[2.0, 3.0]), row(&[4.0, 6.0])]));
     }
 
     #[test]
     fn incomplete_rows_and_single_seeds_give_no_spread() {
         assert_eq!(Spread::of(&[row(&[1.0]), row(&[2.0])]), None);
         assert_eq!(Spread::of(&[row(&[1.0, 2.0]), vec![Some(1.0), None]]), None);
-        let spread = Spread { sd: 1.0, freedom: None };
+        let spread = Spread { sd: 1.0, freedom: 40 };
         assert_eq!(Difference::of(&[&vec![None]], &row(&[1.0]), spread, 2), None);
         // Several rows against one: √(1 + 1/3) single runs.
         let many = [row(&[4.0]), row(&[5.0]), row(&[6.0])];
         let found = Difference::of(&many.iter().collect::<Vec<_>>(), &row(&[1.0]), spread, 4).unwrap();
         assert_eq!((found.mean, found.seeds), (4.0, 1));
-        assert!((found.margin - 1.96 * (4f64 / 3.0).sqrt()).abs() < 1e-9);
+        assert!((found.margin - quantile(40) * (4f64 / 3.0).sqrt()).abs() < 1e-9);
     }
 
     #[test]
     fn the_seeds_that_would_decide_are_the_fewest_that_do() {
-        let spread = Spread { sd: 0.5, freedom: Some(8) };
+        let spread = Spread { sd: 0.5, freedom: 8 };
         let found = Difference::of(&[&row(&[70.6, 70.2, 70.4])], &row(&[70.1, 70.0, 70.0]), spread, 5).unwrap();
         assert!(found.mean < found.margin);
         let seeds = found.seeds_to_decide().unwrap();
-        let margin = |seeds: usize| quantile(Some(4 * (seeds - 1))) * 0.5 * 2f64.sqrt() / (seeds as f64).sqrt();
+        let margin = |seeds: usize| quantile(4 * (seeds - 1)) * 0.5 * 2f64.sqrt() / (seeds as f64).sqrt();
         assert!(margin(seeds) < found.mean && margin(seeds - 1) >= found.mean, "{seeds}");
         let none = Difference::of(&[&row(&[1.0])], &row(&[1.0]), spread, 5).unwrap();
         assert_eq!(none.seeds_to_decide(), None);
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn quantiles_fall_to_that_of_the_normal_distribution() {
-        assert!((quantile(Some(40)) - 2.021).abs() < 2e-3 && (quantile(Some(120)) - 1.980).abs() < 2e-3);
-        assert!(quantile(Some(30)) > quantile(Some(31)) && quantile(Some(10_000)) > quantile(None));
+        assert!((quantile(40) - 2.021).abs() < 2e-3 && (quantile(120) - 1.980).abs() < 2e-3);
+        assert!(quantile(30) > quantile(31) && quantile(10_000) > 1.960);
     }
 }

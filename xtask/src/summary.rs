@@ -156,13 +156,15 @@ fn judge<'a>(planned: &Planned<'a>, rows: &[RowSummary], budget: &Budget) -> Res
                 .filter(|other| open.iter().zip(&values).all(|(&axis, &value)| other.row.values[axis] == value))
                 .collect();
             seen.push(values);
-            let find = |selector: &Selector| -> Result<Vec<&RowSummary>> {
+            let mut all_planned = true;
+            let mut find = |selector: &Selector| -> Result<Vec<&RowSummary>> {
                 let mut found = Vec::new();
                 for row in &group {
                     if family.matches(&row.row.values, selector)? {
                         found.push(*row);
                     }
                 }
+                all_planned &= names_all(family, selector, &found)?;
                 Ok(found)
             };
             let better = find(&claim.better)?;
@@ -177,16 +179,28 @@ fn judge<'a>(planned: &Planned<'a>, rows: &[RowSummary], budget: &Budget) -> Res
                 claim,
                 about: row.row.label(family, shown),
                 published: worse.iter().map(|row| Some(known? - published(row.row)?)).collect(),
-                verdict: verdict(&better, &worse, &group, budget, row.row),
+                verdict: match all_planned {
+                    true => verdict(&better, &worse, &group, budget, row.row),
+                    false => Verdict::Open("not all of its rows are trained here"),
+                },
             });
         }
     }
     Ok(verdicts)
 }
 
-/// Spread of single published runs, in points, where ours cannot tell.
-fn published_spread(row: &Row) -> Option<Spread> {
-    row.spread.map(|sd| Spread { sd, freedom: None })
+/// Whether `rows` have every value that `selector` names.
+fn names_all(family: &Family, selector: &Selector, rows: &[&RowSummary]) -> Result<bool> {
+    for (axis, wanted) in selector {
+        let place = family.axes.iter().position(|other| other.name == *axis);
+        for name in wanted.names()? {
+            let value = family.value(axis, &name)?;
+            if !rows.iter().any(|row| place.is_some_and(|place| row.row.values[place] == value)) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 fn verdict(
@@ -203,7 +217,7 @@ fn verdict(
         return Verdict::Open("too little training");
     }
     let scores: Vec<Scores> = group.iter().map(|row| row.scores()).collect();
-    let Some(spread) = Spread::of(&scores).or_else(|| published_spread(row)) else {
+    let Some(spread) = Spread::of(&scores).or(row.spread) else {
         return Verdict::Open("only one seed and no published spread; use --seeds 3 to measure it");
     };
     let better: Vec<Scores> = better.iter().map(|row| row.scores()).collect();

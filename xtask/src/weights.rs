@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 use convnn_chart::{Group, Means, Medium, Point, means};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::files::{list, read_json, read_toml, shown, write};
 use crate::terminal::{print, say};
-use crate::trainer;
+use crate::trainer::Trainer;
 use crate::workspace::{data_folder, root};
 
 /// Arguments of `weights`.
@@ -110,15 +110,19 @@ fn chart() -> Result<String> {
     Ok(means(&[chart], 1, Medium::File)?)
 }
 
-/// What the chart shows of a card.
+/// What the card of a model says, in its `evaluation.json`.
 #[derive(Debug, Deserialize)]
-struct Card {
-    top1: f64,
-    interval: [f64; 2],
+pub struct Card {
+    /// Top-1 on all test images, in percent.
+    pub top1: f64,
+    /// Its 95 % interval.
+    pub interval: [f64; 2],
+    /// The data set.
+    pub dataset: String,
 }
 
-/// Percentage points that an evaluation may differ from the card by.
-const TOLERANCE: f64 = 0.01;
+/// Percentage points that an evaluation may differ from the card by: one test image of 10,000, and rounding.
+const TOLERANCE: f64 = 0.01 + 1e-6;
 
 impl Options {
     fn verify(&self) -> Result<ExitCode> {
@@ -129,11 +133,11 @@ impl Options {
         for name in names {
             let folder = root().join("weights").join(&name);
             let card: Evaluation = read_json(&folder.join("evaluation.json"))?;
-            let now = self.evaluate(&trainer, &folder, false)?;
+            let now = evaluate(&trainer, &folder, false)?;
             ensure!(now.images == card.images, "{name}: {} test images; the card has {}", now.images, card.images);
             let mut pairs = vec![(card.top1, now.top1)];
             if let Some(flips) = card.top1_flips {
-                pairs.push((flips, self.evaluate(&trainer, &folder, true)?.top1));
+                pairs.push((flips, evaluate(&trainer, &folder, true)?.top1));
             }
             let agrees = pairs.iter().all(|(card, now)| (card - now).abs() <= TOLERANCE);
             differs |= !agrees;
@@ -152,15 +156,14 @@ impl Options {
             let (recipe, run) = (data_folder("weights").join(format!("{name}.toml")), out.join(&name));
             say(format_args!("{name}: {}", shown(&run)));
             let random = draws_candidates(&read_toml(&recipe)?);
-            let mut command = Command::new(&trainer);
-            command.arg("train").arg("--config").arg(recipe).arg("--out").arg(&run).arg("--resume");
-            self.finish(&mut command, &name)?;
-            let mut command = Command::new(&trainer);
-            command.arg("export").arg(&run).arg(weights.join(&name));
-            command.args(["--half", "--flips", "--license", "MIT OR Apache-2.0"]);
+            let mut train = command(&trainer, "train");
+            Self::finish(train.arg("--config").arg(recipe).arg("--out").arg(&run).arg("--resume"), &name)?;
+            let mut export = command(&trainer, "export");
+            export.arg(&run).arg(weights.join(&name));
+            export.args(["--half", "--flips", "--license", "MIT OR Apache-2.0"]);
             // What is drawn here cannot be drawn in PyTorch.
-            command.args(if random { &[][..] } else { &["--to", "pytorch"] });
-            self.finish(&mut command, &name)?;
+            export.args(if random { &[][..] } else { &["--to", "pytorch"] });
+            Self::finish(&mut export, &name)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -174,34 +177,36 @@ impl Options {
         Ok(known.iter().filter(|name| self.only.is_empty() || self.only.contains(name)).cloned().collect())
     }
 
-    fn trainer(&self) -> Result<PathBuf> {
-        self.trainer.clone().map_or_else(trainer::build, Ok)
-    }
-
-    fn evaluate(&self, trainer: &Path, folder: &Path, flips: bool) -> Result<Evaluation> {
-        let mut command = Command::new(trainer);
-        command.arg("eval").arg(folder).arg("--json").args(flips.then_some("--flips")).stderr(Stdio::inherit());
-        self.with_data(&mut command);
-        let output = command.output().with_context(|| format!("cannot start {}", shown(trainer)))?;
-        ensure!(output.status.success(), "{} cannot be evaluated: {}", shown(folder), output.status);
-        serde_json::from_slice(&output.stdout).context("`convnn eval --json` printed something else")
+    fn trainer(&self) -> Result<Trainer> {
+        let data = self.data.as_deref().map(std::path::absolute).transpose()?;
+        Ok(Trainer { data, ..Trainer::new(self.trainer.as_deref())? })
     }
 
     /// Runs the trainer; its messages go to our streams.
-    fn finish(&self, command: &mut Command, name: &str) -> Result<()> {
-        self.with_data(command);
+    fn finish(command: &mut Command, name: &str) -> Result<()> {
         let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
         if !status.success() {
             bail!("{name}: {status}; repeat the command to continue");
         }
         Ok(())
     }
+}
 
-    fn with_data(&self, command: &mut Command) {
-        if let Some(data) = &self.data {
-            command.arg("--data").arg(data);
-        }
+/// Evaluates a weights folder.
+fn evaluate(trainer: &Trainer, folder: &Path, flips: bool) -> Result<Evaluation> {
+    let mut command = command(trainer, "eval");
+    command.arg(folder).arg("--json").args(flips.then_some("--flips"));
+    trainer.json(&mut command).with_context(|| format!("{} cannot be evaluated", shown(folder)))
+}
+
+/// A command of the trainer that needs the data.
+fn command(trainer: &Trainer, name: &str) -> Command {
+    let mut command = Command::new(&trainer.program);
+    command.arg(name);
+    if let Some(data) = &trainer.data {
+        command.arg("--data").arg(data);
     }
+    command
 }
 
 /// Whether the candidates of a recipe's layers are random.

@@ -101,7 +101,8 @@ impl Axis {
             }
         };
         ensure!(!names.is_empty(), "`datasets` is empty; expected one such as \"cifar10\"");
-        Ok(Self { name: DATASET.to_owned(), label: "data".to_owned(), values: names.iter().map(value).collect() })
+        let values = names.iter().map(value).collect();
+        Self { name: DATASET.to_owned(), label: "data".to_owned(), values }.distinct()
     }
 }
 
@@ -120,14 +121,20 @@ impl Axis {
         ensure!(!raw.values.is_empty(), "axis `{name}` has no values");
         let values = raw.values.iter().map(|value| AxisValue::new(&raw, value));
         let values = values.collect::<Result<Vec<_>>>().with_context(|| format!("axis `{name}`"))?;
-        for (index, value) in values.iter().enumerate() {
+        Self { label: raw.label.unwrap_or_else(|| name.clone()), name: raw.name, values }.distinct()
+    }
+
+    /// Itself, unless it has a value twice.
+    fn distinct(self) -> Result<Self> {
+        for (index, value) in self.values.iter().enumerate() {
             ensure!(
-                !values[..index].iter().any(|other| other.name == value.name),
-                "axis `{name}` has the value `{}` twice",
+                !self.values[..index].iter().any(|other| other.name == value.name),
+                "axis `{}` has the value `{}` twice",
+                self.name,
                 value.name.as_str()
             );
         }
-        Ok(Self { label: raw.label.unwrap_or_else(|| name.clone()), name: raw.name, values })
+        Ok(self)
     }
 }
 

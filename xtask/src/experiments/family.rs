@@ -142,6 +142,10 @@ impl Family {
                 None => (0..axis.values.len()).collect(),
                 Some(names) => names.iter().map(|name| self.value(&axis.name, name)).collect::<Result<_>>()?,
             };
+            for (index, value) in chosen.iter().enumerate() {
+                let name = axis.values[*value].name.as_str();
+                ensure!(!chosen[..index].contains(value), "axis `{}` takes the value `{name}` twice", axis.name);
+            }
             let longer = |row: &Vec<usize>| -> Vec<Vec<usize>> {
                 chosen.iter().map(|&value| row.iter().copied().chain([value]).collect()).collect()
             };

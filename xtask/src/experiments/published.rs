@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::files::shown;
 use crate::run_folder::Epoch;
+use crate::statistics::Spread;
 
 /// Values of columns, which together identify a published run.
 pub type Key = BTreeMap<String, String>;
@@ -17,7 +18,7 @@ pub type Key = BTreeMap<String, String>;
 pub struct Tables {
     folder: PathBuf,
     runs: Table,
-    spreads: Vec<Spread>,
+    repeats: Vec<Repeats>,
 }
 
 /// A CSV file.
@@ -53,6 +54,8 @@ pub struct Published {
     pub model: String,
     /// The data set.
     pub dataset: String,
+    /// The learning rate.
+    pub lr: f64,
     /// The folder and the name of the run.
     #[serde(skip)]
     pub source: String,
@@ -64,24 +67,26 @@ pub struct Published {
     pub curve: Vec<Epoch>,
 }
 
-/// How much published runs with equal settings differ: a row of `repeat_spread.csv`.
+/// Published runs with equal settings: a row of `repeat_spread.csv`.
 #[derive(Clone, Debug, Deserialize)]
-struct Spread {
+struct Repeats {
     model: String,
     dataset: String,
-    runs: u32,
-    mean5_sd: f64,
+    lr: f64,
+    runs: usize,
+    /// The standard deviation of the final test top-1.
+    last_sd: f64,
 }
 
 impl Tables {
     /// Reads `all_runs.csv` and `repeat_spread.csv` in `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
-        let spreads = open(&folder.join("repeat_spread.csv"))?.deserialize().collect::<csv::Result<_>>();
-        let spreads = spreads.context("repeat_spread.csv")?;
+        let repeats = open(&folder.join("repeat_spread.csv"))?.deserialize().collect::<csv::Result<_>>();
+        let repeats = repeats.context("repeat_spread.csv")?;
         let mut reader = open(&folder.join("all_runs.csv"))?;
         let header = reader.headers().context("all_runs.csv")?.clone();
         let rows = reader.records().collect::<csv::Result<_>>().context("all_runs.csv")?;
-        Ok(Self { folder: folder.to_owned(), runs: Table { header, rows }, spreads })
+        Ok(Self { folder: folder.to_owned(), runs: Table { header, rows }, repeats })
     }
 
     /// The run whose columns have the values of `key`; `None` if nothing was published for them. Numbers are compared as
@@ -120,15 +125,16 @@ impl Tables {
         Ok(epochs)
     }
 
-    /// The pooled standard deviation of published runs with equal settings, for a model and data set.
-    pub fn spread(&self, model: &str, dataset: &str) -> Option<f64> {
-        let groups = self.spreads.iter().filter(|group| group.model == model && group.dataset == dataset);
+    /// The pooled spread of the final test top-1 of runs with equal settings, of the model, data set and learning rate of
+    /// `run`.
+    pub fn spread(&self, run: &Published) -> Option<Spread> {
+        let alike = |group: &&Repeats| (&group.model, &group.dataset, group.lr) == (&run.model, &run.dataset, run.lr);
         let (mut squares, mut freedom) = (0.0, 0);
-        for group in groups.filter(|group| group.runs > 1) {
-            squares += group.mean5_sd.powi(2) * f64::from(group.runs - 1);
+        for group in self.repeats.iter().filter(alike) {
+            squares += group.last_sd.powi(2) * (group.runs - 1) as f64;
             freedom += group.runs - 1;
         }
-        (freedom > 0).then(|| (squares / f64::from(freedom)).sqrt())
+        (freedom > 0).then(|| Spread { sd: (squares / freedom as f64).sqrt(), freedom })
     }
 }
 
@@ -168,10 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn equal_runs_differ_by_half_a_point() {
+    fn equal_runs_differ_by_more_than_half_a_point() {
         let tables = Tables::read(&data_folder("paper")).unwrap();
-        let sd = tables.spread("vgg11", "cifar10").unwrap();
-        assert!((0.2..1.0).contains(&sd), "{sd}");
-        assert_eq!(tables.spread("resnet50", "cifar10"), None);
+        let columns = [("folder", "BR_test_cos---"), ("run", "BranchingConvNN_All_K9_Col_Col_br0000_s42")];
+        let mut one = key(&columns);
+        one.extend(key(&[("dataset", "cifar10")]));
+        let run = tables.find(&one).unwrap().unwrap();
+        let Spread { sd, freedom } = tables.spread(&run).unwrap();
+        assert!((sd - 0.649).abs() < 1e-3 && freedom == 157, "{sd}, {freedom}");
+        // Runs at ten times the learning rate differ more.
+        assert!(tables.spread(&Published { lr: 1e-3, ..run.clone() }).unwrap().sd > 1.0);
+        assert_eq!(tables.spread(&Published { model: "resnet50".to_owned(), ..run }), None);
     }
 }

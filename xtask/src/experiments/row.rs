@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::axis::{DATASET, ValueName};
 use super::family::{Family, Settings, Training};
 use super::published::{Published, Tables};
+use crate::statistics::Spread;
 
 /// One line of the report: one value of each axis.
 #[derive(Clone, Debug)]
@@ -19,8 +20,8 @@ pub struct Row {
     pub set: Settings,
     /// The published run of the full-size counterpart.
     pub published: Option<Published>,
-    /// Standard deviation of published runs of its model and data set with equal settings, in points.
-    pub spread: Option<f64>,
+    /// The spread of published runs with equal settings, of the model, data set and learning rate of its published run.
+    pub spread: Option<Spread>,
 }
 
 impl Row {
@@ -75,7 +76,7 @@ impl Row {
             Some(variant) => format!("{}_{variant}", training.preset),
             None => training.preset.clone(),
         };
-        let spread = published.as_ref().and_then(|published| tables.spread(&published.model, &published.dataset));
+        let spread = published.as_ref().and_then(|published| tables.spread(published));
         Ok(Some(Self { id, values, preset, set, published, spread }))
     }
 

@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart;
 use super::table::{Origin, Table};
 use super::words::{
-    DAGGER, METHOD, claim, datasets, environment, figures, made, published_difference, published_note, training_note,
+    DAGGER, METHOD, claim, datasets, environments, figures, made, published_difference, published_note, training_note,
     verdict,
 };
 use crate::files::read;
@@ -205,9 +205,7 @@ fn runs(summary: &Summary) -> Markup {
                     pre { (serde_json::to_string_pretty(&record.config).unwrap_or_default()) }
                 }
             }
-            @if let Some(record) = summary.records.first() {
-                p.small { (environment(&record.environment)) }
-            }
+            @for environment in environments(summary) { p.small { (environment) } }
         }
     }
 }

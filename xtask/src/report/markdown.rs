@@ -2,7 +2,7 @@
 
 use super::table::{Origin, Table};
 use super::words::{
-    DAGGER, METHOD, claim, environment, figures, made, published_difference, published_note, training_note, verdict,
+    DAGGER, METHOD, claim, environments, figures, made, published_difference, published_note, training_note, verdict,
 };
 use crate::summary::{FamilySummary, Judged, Summary};
 
@@ -22,8 +22,8 @@ pub fn page(summary: &Summary) -> String {
         text += &format!("{}\n", record.command);
     }
     text += "```\n";
-    if let Some(record) = summary.records.first() {
-        text += &format!("\nEnvironment: {}.\n", environment(&record.environment));
+    for environment in environments(summary) {
+        text += &format!("\nEnvironment: {environment}.\n");
     }
     text
 }

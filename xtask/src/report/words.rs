@@ -26,8 +26,15 @@ pub fn with_spread(mean: Mean) -> String {
     }
 }
 
-/// Where a run took place, on one line.
-pub fn environment(found: &Environment) -> String {
+/// Where the runs took place, a line for each different place.
+pub fn environments(summary: &Summary) -> Vec<String> {
+    let mut lines: Vec<String> = summary.records.iter().map(|record| environment(&record.environment)).collect();
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+fn environment(found: &Environment) -> String {
     let Environment { convnn, candle, device, cpu, threads, system, .. } = found;
     let processor = cpu.as_deref().unwrap_or("unknown processor");
     format!("convnn {convnn}, Candle {candle}; {device} ({processor}), {threads} threads, {system}")
@@ -88,13 +95,15 @@ pub fn figures(judged: &Judged) -> String {
     match &judged.verdict {
         Verdict::Open(why) => (*why).to_owned(),
         Verdict::Holds(found) | Verdict::DoesNotHold(found) | Verdict::NotDecidable(found) => {
-            let seeds = found.first().map_or(0, |found| found.seeds);
+            let seeds = found.iter().map(|found| found.seeds).min().unwrap_or(0);
             let all: Vec<_> = found.iter().map(interval).collect();
             let mut text = format!("{} points, {seeds} seed{}", all.join(" and "), if seeds == 1 { "" } else { "s" });
             if let Verdict::NotDecidable(found) = &judged.verdict {
                 let needed: Option<Vec<usize>> = found.iter().map(Difference::seeds_to_decide).collect();
                 text += &match needed.and_then(|needed| needed.into_iter().max()) {
-                    Some(seeds) => format!("; a difference of this size would take {seeds} seeds to decide"),
+                    Some(seeds) => {
+                        format!("; a difference of this size would take {seeds} seeds of every row to decide")
+                    }
                     None => "; a difference of this size would take more than 100 seeds to decide".to_owned(),
                 };
             }
