@@ -23,6 +23,7 @@ pub mod neighbors;
 pub mod objective;
 pub mod optimizer;
 pub mod parity;
+pub mod precision;
 pub mod prediction;
 pub mod progress;
 pub mod results;

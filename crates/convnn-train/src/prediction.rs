@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::weights::Weights;
+use candle_core::DType;
 use convnn_core::nn::softmax;
 use convnn_image::Picture;
 use convnn_models::{Model, Preprocessing};
@@ -43,7 +44,7 @@ impl Classifier {
             Some(labels) => labels.clone(),
             None => (0..weights.config.classes()).map(|class| class.to_string()).collect(),
         };
-        Ok(Self { model: weights.model()?, preprocessing, labels, view })
+        Ok(Self { model: weights.model(DType::F32)?, preprocessing, labels, view })
     }
 
     /// What a picture becomes: the bytes of the planes (3, size, size).

@@ -109,12 +109,12 @@ impl Weights {
         })
     }
 
-    /// The model with these weights as constants.
+    /// The model with these weights as constants of type `dtype`.
     ///
     /// # Errors
     /// If a name or shape is not that of the model.
-    pub fn model(self) -> Result<Model> {
-        let vb = VarBuilder::from_tensors(self.tensors.into_iter().collect(), DType::F32, &Device::Cpu);
+    pub fn model(&self, dtype: DType) -> Result<Model> {
+        let vb = VarBuilder::from_tensors(self.tensors.clone().into_iter().collect(), dtype, &Device::Cpu);
         Ok(Model::new(&self.config, vb)?)
     }
 

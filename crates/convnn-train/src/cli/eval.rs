@@ -2,10 +2,12 @@
 
 use super::output::{print, start_log};
 use super::set_threads;
-use convnn_data::{DatasetName, picture_classes};
+use candle_core::DType;
+use convnn_data::{DatasetName, Loader, picture_classes};
 use convnn_models::files::write_durably;
 use convnn_train::evaluation::Evaluation;
 use convnn_train::images;
+use convnn_train::precision::Precision;
 use convnn_train::progress::Progress;
 use convnn_train::room;
 use convnn_train::text::{Table, printable};
@@ -34,6 +36,9 @@ pub struct Args {
     /// Average the class probabilities of every image and its mirror image; takes twice as long
     #[arg(long)]
     flips: bool,
+    /// Evaluate in f64 too, and show how many neighbors and classes depend on rounding; takes several times as long
+    #[arg(long)]
+    f64: bool,
     /// Number of images per batch; it changes the speed, not the accuracy
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch_size: usize,
@@ -75,6 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     progress.finish();
     evaluation.tally = tally.unwrap_or_default();
+    let precision = args.f64.then(|| in_f64(&weights, &loader, &progress)).transpose()?;
     let names = class_names(&data.classes, weights.config.classes());
     if let Some(path) = &args.csv {
         write(path, &evaluation.csv(&names))?;
@@ -88,8 +94,13 @@ pub fn run(args: &Args) -> Result<()> {
         );
         write(path, &evaluation.svg(&names, &title)?)?;
     }
-    let about =
-        About { dataset, data: &data.origin, weights: &weights.origin, seconds: started.elapsed().as_secs_f64() };
+    let about = About {
+        dataset,
+        data: &data.origin,
+        weights: &weights.origin,
+        seconds: started.elapsed().as_secs_f64(),
+        precision,
+    };
     print(&if args.json { json(&evaluation, &names, &about) } else { text(&evaluation, &names, &about) })
 }
 
@@ -99,6 +110,21 @@ struct About<'a> {
     data: &'a str,
     weights: &'a Path,
     seconds: f64,
+    precision: Option<Precision>,
+}
+
+/// The test images in f32 and in f64, without mirror images.
+fn in_f64(weights: &Weights, loader: &Loader, progress: &Progress) -> Result<Precision> {
+    let [narrow, wide] = [weights.model(DType::F32)?, weights.model(DType::F64)?];
+    let mut precision = Precision::default();
+    progress.begin("evaluating in f64".to_owned(), loader.images(), 0, 0);
+    for batch in loader.epoch(0)? {
+        let batch = batch?;
+        precision.add([&narrow, &wide], &batch.images, &batch.labels)?;
+        progress.step(&precision.tally);
+    }
+    progress.finish();
+    Ok(precision)
 }
 
 fn json(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String {
@@ -129,6 +155,15 @@ fn json(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String 
         "weights": about.weights.display().to_string(),
         "classes": classes,
         "confusion": evaluation.confusion,
+        "f64": about.precision.as_ref().map(|found| serde_json::json!({
+            "top1": found.tally.top1_percent(),
+            "reclassified": found.reclassified,
+            "other_neighbors": found
+                .layers
+                .iter()
+                .map(|layer| serde_json::json!({"layer": layer.number, "percent": layer.other_percent()}))
+                .collect::<Vec<_>>(),
+        })),
     })
     .to_string()
 }
@@ -151,6 +186,18 @@ fn text(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String 
         .interval()
         .map_or_else(String::new, |(low, high)| format!("   95 % interval {low:.2} – {high:.2} %"));
     let mut lines = table.lines();
+    let precision = about.precision.as_ref().map_or_else(Vec::new, |found| {
+        let layers = found.layers.iter().map(|layer| format!("{:.2}", layer.other_percent())).collect::<Vec<_>>();
+        vec![
+            format!(
+                "top-1 in f64       {:.2} %   {} of {} images change class",
+                found.tally.top1_percent(),
+                found.reclassified,
+                found.tally.images
+            ),
+            format!("neighbors in f64   {} % differ, layer by layer", layers.join(", ")),
+        ]
+    });
     lines.extend([
         String::new(),
         format!("top-1              {:.2} %{interval}", tally.top1_percent()),
@@ -160,6 +207,9 @@ fn text(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String 
             "calibration error  {:.2} %   mean distance of confidence and accuracy",
             evaluation.calibration_percent()
         ),
+    ]);
+    lines.extend(precision);
+    lines.extend([
         format!(
             "evaluated          {} test images of {} in {:.1} s",
             tally.images,

@@ -4,7 +4,7 @@ use super::eval::dataset;
 use super::output::{print, start_log};
 use super::predict::{name, picture};
 use super::set_threads;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use convnn_core::Similarity;
 use convnn_models::files::write_durably;
@@ -187,7 +187,14 @@ impl Subject {
         let preprocessing = weights.known_preprocessing()?;
         let of_model = Selector::of_model(&weights.config);
         let (origin, kind) = (weights.origin.clone(), weights.config.layer_kind());
-        Ok(Self { model: weights.model()?, preprocessing, origin, kind, selector: args.selector(of_model), of_model })
+        Ok(Self {
+            model: weights.model(DType::F32)?,
+            preprocessing,
+            origin,
+            kind,
+            selector: args.selector(of_model),
+            of_model,
+        })
     }
 
     /// What the layers see of images as bytes (n, 3, S, S), and what they or the options choose.

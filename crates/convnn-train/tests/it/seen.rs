@@ -172,6 +172,25 @@ fn an_evaluation_tells_classes_and_confusions() {
 }
 
 #[test]
+fn an_evaluation_tells_what_rounding_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    succeed(&mut tiny_vgg(&out, 1));
+    let found = json(&succeed(convnn().arg("eval").arg(&out).args(["--f64", "--json"])).stdout);
+    let layers = found["f64"]["other_neighbors"].as_array().unwrap();
+    let percent: Vec<f64> = layers.iter().map(|layer| layer["percent"].as_f64().unwrap()).collect();
+    // Images have pixels of almost the same direction in color, and so near ties; most neighbors are clear all the same.
+    assert!(percent[0] > 0.0 && percent.iter().all(|percent| (0.0..50.0).contains(percent)), "{percent:?}");
+    let [narrow, wide] = [&found, &found["f64"]].map(|scores| scores["top1"].as_f64().unwrap());
+    let reclassified = found["f64"]["reclassified"].as_f64().unwrap();
+    assert!((narrow - wide).abs() <= 100.0 * reclassified / 256.0, "{narrow}, {wide}, {reclassified}");
+    let text = succeed(convnn().arg("eval").arg(&out).arg("--f64")).stdout;
+    fits_80_columns(&text);
+    assert!(text.contains("top-1 in f64") && text.contains("% differ, layer by layer"), "{text}");
+    assert!(json(&succeed(convnn().arg("eval").arg(&out).arg("--json")).stdout)["f64"].is_null());
+}
+
+#[test]
 fn a_preset_is_shown_layer_by_layer() {
     let text = succeed(convnn().args(["info", "vgg11_compact"])).stdout;
     let row: Vec<_> = text.lines().find(|line| line.starts_with("0 ")).unwrap().split_whitespace().collect();
