@@ -13,7 +13,7 @@ use crate::metrics::Tally;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::results::{EpochMetrics, RunResult, Score, best, mean_of_last};
-use crate::run_folder::{Allowed, RunFolder, other_configuration};
+use crate::run_folder::{Allowed, CHANGEABLE, RunFolder, other_configuration};
 use crate::schedule::{LearningRate, epochs_since_best, plateau_drops};
 use crate::session::Session;
 use crate::stop::StopRequest;
@@ -97,6 +97,13 @@ struct Training<'a> {
     checkpoint_sha256: String,
 }
 
+/// Whether the plateau schedule starts over: with another rate, or waiting or dropping otherwise.
+fn is_other_plateau(before: &RunConfig, now: &RunConfig) -> bool {
+    let plateau =
+        |config: &RunConfig| (config.learning_rate, config.schedule, config.plateau_patience, config.plateau_factor);
+    plateau(before) != plateau(now)
+}
+
 impl<'a> Training<'a> {
     fn new(run: &'a Run<'a>, session: &'a Session) -> Result<Self> {
         let config = run.config;
@@ -121,6 +128,7 @@ impl<'a> Training<'a> {
                 tally: Tally::default(),
                 seconds: 0.0,
                 history: Vec::new(),
+                plateau_from: 0,
                 config: config.clone(),
                 images: TrainingImages::of(run.data),
                 instruction_set: Some(instruction_set()),
@@ -131,6 +139,8 @@ impl<'a> Training<'a> {
         training.drop_rate();
         // The checkpoint is valid; from here on files are written.
         run.folder.reopen(config)?;
+        // The error of an earlier go says nothing about this one.
+        let _ = std::fs::remove_file(run.folder.path().join(crate::runs::ERROR));
         run.folder.checkpoints().sweep(&training.state.history)?;
         let environment = Environment::read(run.data, run.command.clone(), training.state.step);
         run.folder.write_json("environment.json", &environment)?;
@@ -158,6 +168,9 @@ impl<'a> Training<'a> {
             );
         }
         let TrainState { config, images, instruction_set, .. } = self.state.clone();
+        if is_other_plateau(&checkpoint.state.config, &config) {
+            checkpoint.state.plateau_from = checkpoint.state.history.len();
+        }
         self.state = TrainState { config, images, instruction_set, ..checkpoint.state };
         self.checkpoint_sha256 = checkpoint.model_sha256;
         tracing::info!("resumed from {} at step {}", checkpoint.folder.display(), self.state.step);
@@ -167,7 +180,9 @@ impl<'a> Training<'a> {
     /// Fails if a checkpoint has another configuration, other images or another instruction set.
     fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<()> {
         let (stored, now, allowed) = (&checkpoint.state, &self.state, self.run.allowed);
-        let ignored = [&["epochs", "data"], allowed.keys()].concat();
+        // What may change has been compared with the folder's own configuration; a run that was stopped before its first
+        // checkpoint with other values goes on with them.
+        let ignored = [&["epochs", "data"], &CHANGEABLE[..]].concat();
         if let Some(difference) = first_difference(&stored.config, &now.config, &ignored)? {
             return Err(other_configuration(&checkpoint.folder, difference));
         }
@@ -249,7 +264,8 @@ impl<'a> Training<'a> {
 
     /// Lets the learning rate of the plateau schedule drop if it is time to.
     fn drop_rate(&mut self) {
-        self.rates.plateau_drops = plateau_drops(self.accuracies(), self.run.config.plateau_patience);
+        let accuracies = self.accuracies().skip(self.state.plateau_from);
+        self.rates.plateau_drops = plateau_drops(accuracies, self.run.config.plateau_patience);
     }
 
     /// Whether the validation accuracy has not been better for as many epochs as early stopping waits.
@@ -439,6 +455,7 @@ impl<'a> Training<'a> {
             seed: config.seed,
             epochs: config.epochs,
             test_images: self.run.data.test.len() as u64,
+            train_images: self.run.data.train.len() as u64,
             validation_images: self.run.data.validation.as_ref().map_or(0, |held_out| held_out.len() as u64),
             weights_sha256,
             checkpoint_sha256: self.checkpoint_sha256,

@@ -259,16 +259,28 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Diverged { .. } => Exit::Diverged,
-            Self::Audit(_) | Self::Parity { .. } | Self::Core(convnn_core::Error::Candle(_)) => Exit::Failure,
+            Self::Audit(_) | Self::Parity { .. } => Exit::Failure,
+            _ if self.is_of_candle() => Exit::Failure,
             Self::Stopped { signal, .. } => Exit::Signal(*signal),
             Self::NoSpace { .. } => Exit::NoSpace,
             Self::Io { source, .. }
             | Self::Models(convnn_models::Error::Io { source, .. })
             | Self::Hub(convnn_hub::Error::Io { source, .. })
             | Self::Data(convnn_data::Error::Io { source, .. }) => exit_of(source),
-            Self::Hub(convnn_hub::Error::Transfer { .. } | convnn_hub::Error::Answer { .. }) => Exit::Files,
+            Self::Hub(convnn_hub::Error::Transfer { .. } | convnn_hub::Error::Answer { .. })
+            | Self::Data(convnn_data::Error::Hub { .. }) => Exit::Files,
             _ => Exit::Input,
         }
+    }
+
+    /// Whether a computation of Candle failed; its message continues with a backtrace.
+    pub fn is_of_candle(&self) -> bool {
+        matches!(
+            self,
+            Self::Core(convnn_core::Error::Candle(_))
+                | Self::Models(convnn_models::Error::Core(convnn_core::Error::Candle(_)))
+                | Self::Data(convnn_data::Error::Candle(_))
+        )
     }
 
     /// The code of [`Self::exit`].

@@ -5,6 +5,7 @@
 //! are then estimated from training images, in a copy of the model: training itself does not change.
 
 use crate::Result;
+use crate::checkpoint::Checkpoint;
 use crate::config::RunConfig;
 use crate::session::Session;
 use candle_core::Tensor;
@@ -120,6 +121,13 @@ impl<'a> Evaluated<'a> {
         copy.restore(&tensors)?;
         Ok(copy)
     }
+}
+
+/// Whether a checkpoint is one within an epoch, for which running statistics that fit were not estimated.
+pub fn lacks_statistics(checkpoint: &Checkpoint) -> bool {
+    let state = &checkpoint.state;
+    let wanted = state.config.ema_decay.is_some() || state.step < SETTLED;
+    state.batch > 0 && wanted && checkpoint.model.keys().any(|name| is_running_statistic(name))
 }
 
 /// The weights of a checkpoint that its run evaluated: `model`, with what replaces it among the `other` tensors.

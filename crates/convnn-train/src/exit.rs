@@ -18,7 +18,7 @@ pub enum Exit {
     Files,
     /// There was no room for a file.
     NoSpace,
-    /// The run was stopped by a signal after everything was saved.
+    /// The run was stopped by a signal, after everything was saved unless a second one came.
     Signal(i32),
 }
 
@@ -30,7 +30,10 @@ const TABLE: [(&str, &str); 7] = [
     ("3", "training diverged; the last finite checkpoint is kept"),
     ("4", "a file or folder could not be read or written, or a transfer failed"),
     ("5", "no space left on the device, or within a quota or limit"),
-    ("128+N", "stopped by signal N, such as 130 for Ctrl-C and 143 for SIGTERM, after everything was saved"),
+    (
+        "128+N",
+        "stopped by signal N, such as 130 for Ctrl-C and 143 for SIGTERM, after everything was saved unless a second one came",
+    ),
 ];
 
 impl Exit {

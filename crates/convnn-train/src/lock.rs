@@ -58,6 +58,18 @@ impl Lock {
     }
 }
 
+/// Whether a process trains in `folder`, as far as this host can tell: a process of another host may.
+pub fn is_held(folder: &Path) -> bool {
+    let path = folder.join(LOCK);
+    let Some(holder) = fs::read_to_string(&path).ok().and_then(|text| Holder::parse(&text)) else { return false };
+    if holder.is_elsewhere() {
+        return true;
+    }
+    // A lock is tried only if its process lives: trying it would keep a trainer out for a moment. Without `flock`, that it
+    // lives is all that can be known.
+    holder.is_listed() && File::open(&path).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // A process that waits for it will find that its file is gone, and try again.
@@ -176,10 +188,13 @@ impl Holder {
         self.host.as_ref().is_some_and(|name| *name != host())
     }
 
+    fn is_listed(&self) -> bool {
+        !Path::new("/proc/self").exists() || Path::new("/proc").join(self.process.to_string()).exists()
+    }
+
     /// Whether the process runs on this host; if this system does not tell, it may.
     fn runs(&self) -> bool {
-        let is_listed = !Path::new("/proc/self").exists() || Path::new("/proc").join(self.process.to_string()).exists();
-        is_listed && self.process != std::process::id()
+        self.is_listed() && self.process != std::process::id()
     }
 
     fn unknown(&self, folder: &Path, path: &Path) -> Error {

@@ -174,11 +174,6 @@ impl Progress {
         ));
     }
 
-    /// Prints a line above the progress bar.
-    pub fn say(&self, text: &str) {
-        self.line(text);
-    }
-
     /// Removes the bar.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

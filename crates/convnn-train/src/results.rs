@@ -76,9 +76,12 @@ pub struct RunResult {
     /// Number of test images; 0 in results of versions that did not count them.
     #[serde(default)]
     pub test_images: u64,
-    /// Number of training images held out for validation, which then choose the best epoch.
+    /// Number of validation images, which then choose the best epoch.
     #[serde(default)]
     pub validation_images: u64,
+    /// Number of images that were trained on; 0 in results of versions that did not count them.
+    #[serde(default)]
+    pub train_images: u64,
     /// SHA-256 of `weights/model.safetensors`; equal runs have equal hashes.
     pub weights_sha256: String,
     /// SHA-256 of the model file of the last checkpoint.

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::config::RunConfig;
 use crate::metrics::Tally;
 use crate::view::View;
+use crate::weights::Weights;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use convnn_core::{Parameters, Pass, Streams, nn};
@@ -79,6 +80,16 @@ impl Session {
     /// If the batch size is 0.
     pub fn test_loader(&self, data: &Dataset, batch_size: usize) -> Result<Loader> {
         self.loader(&data.test, self.loader_config(data, batch_size))
+    }
+
+    /// [`Self::test_loader`] with the normalization of the weights, which may have been trained on another data set.
+    ///
+    /// # Errors
+    /// If the batch size is 0.
+    pub fn test_loader_for(&self, weights: &Weights, data: &Dataset, batch_size: usize) -> Result<Loader> {
+        let own = self.loader_config(data, batch_size);
+        let normalization = weights.preprocessing.map_or(own.normalization, |known| known.normalization());
+        self.loader(&data.test, LoaderConfig { normalization, ..own })
     }
 
     /// Batches of the images held out for validation, in order; `None` if there are none.

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, Formats, STATE};
 use crate::config::RunConfig;
-use crate::evaluated::evaluated;
+use crate::evaluated::{evaluated, lacks_statistics};
 use crate::hub;
 use crate::run_folder::{checkpoints, holds_run, stored_config};
 use crate::session::Session;
@@ -57,7 +57,13 @@ impl Weights {
             if !path.join(SUMS_FILE).exists() {
                 tracing::warn!("{} has no {SUMS_FILE}: damaged weights would not be noticed", path.display());
             }
-            return Ok(Self::stored(path.to_owned(), stored));
+            let mut weights = Self::stored(path.to_owned(), stored);
+            // Of a folder without a test part, the run says which pictures it did not train on.
+            let run = [path, path.parent().unwrap_or(path)].into_iter().find(|run| run.join("config.toml").is_file());
+            if let Some(config) = run.and_then(|run| stored_config(run).ok()) {
+                weights.test_share = config.test_share;
+            }
+            return Ok(weights);
         }
         let foreign = |found: &str| Error::Folder {
             folder: path.to_owned(),
@@ -77,7 +83,9 @@ impl Weights {
         for line in &refused {
             tracing::warn!("{line}");
         }
-        newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no valid checkpoint"))
+        let mut weights = newest.map(Self::from_checkpoint).ok_or_else(|| foreign("holds no valid checkpoint"))?;
+        weights.name_classes(path)?;
+        Ok(weights)
     }
 
     /// The hybrid for CIFAR-10 that is embedded in this program.
@@ -88,6 +96,19 @@ impl Weights {
         let origin = PathBuf::from("the model inside this program");
         let stored = convnn_models::weights::decode(&origin, EMBEDDED_CONFIG, EMBEDDED_MODEL)?;
         Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
+    }
+
+    /// Takes the names of the classes from the weights folder of `run`: a checkpoint does not have those of a folder of
+    /// pictures.
+    ///
+    /// # Errors
+    /// Those of [`convnn_models::weights::load`].
+    pub(crate) fn name_classes(&mut self, run: &Path) -> Result<()> {
+        let exported = run.join("weights");
+        if self.labels.is_none() && exported.join("config.json").exists() {
+            self.labels = convnn_models::weights::load(&exported)?.labels;
+        }
+        Ok(())
     }
 
     /// What `stored` holds, read from `origin`.
@@ -151,6 +172,13 @@ impl Weights {
 
     /// What the run of a checkpoint evaluated.
     pub(crate) fn from_checkpoint(checkpoint: Checkpoint) -> Self {
+        if lacks_statistics(&checkpoint) {
+            tracing::warn!(
+                "{}: the run was stopped within an epoch, and its running statistics do not fit the weights it would \
+                 evaluate; finish it with --resume for its accuracy",
+                checkpoint.folder.display()
+            );
+        }
         let config = checkpoint.state.config;
         let names = config.dataset.class_names(Labels::Fine);
         Self {

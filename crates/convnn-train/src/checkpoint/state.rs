@@ -9,7 +9,7 @@ use crate::metrics::Tally;
 use crate::results::EpochMetrics;
 use crate::tensor_file::hex;
 use crate::{Error, Result};
-use convnn_data::{Dataset, Labels};
+use convnn_data::{Dataset, DatasetName, Labels};
 use convnn_models::files::read_regular;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -39,6 +39,9 @@ pub struct TrainState {
     pub seconds: f64,
     /// The metrics of every finished epoch.
     pub history: Vec<EpochMetrics>,
+    /// The number of epochs that the plateau schedule does not look at, since its options were others then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub plateau_from: usize,
     /// The configuration of the run.
     pub config: RunConfig,
     /// The training images.
@@ -58,7 +61,7 @@ pub struct TrainingImages {
     pub origin: String,
     /// SHA-256 of the training labels in order; checkpoints of the first format have nothing else.
     pub labels_sha256: String,
-    /// SHA-256 of all images and labels, training before test.
+    /// SHA-256 of all images and labels, training before validation before test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -67,7 +70,9 @@ impl TrainingImages {
     /// Identifies the images of `data`.
     pub fn of(data: &Dataset) -> Self {
         let mut all = Sha256::new();
-        for split in [&data.train, &data.test] {
+        // Validation images that are held out are training images; a folder may have others.
+        let own = data.validation.as_ref().filter(|_| data.name == DatasetName::Folder);
+        for split in [Some(&data.train), own, Some(&data.test)].into_iter().flatten() {
             let labels = split.labels(Labels::Fine).unwrap_or_default();
             all.update((split.len() as u64).to_le_bytes());
             all.update(split.images());
@@ -89,6 +94,10 @@ impl TrainingImages {
         let same = self.sha256.as_ref().zip(other.sha256.as_ref()).is_none_or(|(one, other)| one == other);
         same && self.labels_sha256 == other.labels_sha256
     }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn low_bytes(labels: &[u16]) -> Vec<u8> {

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     flips: bool,
     /// Evaluate in f64 too, and show how many neighbors and classes depend on rounding; takes several times as long
-    #[arg(long)]
+    #[arg(long, conflicts_with = "flips")]
     f64: bool,
     /// Number of images per batch; it changes the speed, not the accuracy
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     weights.check_classes(&data)?;
     room::check_evaluation(&weights.config, args.batch_size, data.test.len())?;
     let session = weights.session()?;
-    let loader = session.test_loader(&data, args.batch_size)?;
+    let loader = session.test_loader_for(&weights, &data, args.batch_size)?;
     let started = Instant::now();
     progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
     let view = if args.flips { View::Flips } else { View::Image };
@@ -80,6 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     progress.finish();
     evaluation.tally = tally.unwrap_or_default();
+    let seconds = started.elapsed().as_secs_f64();
     let precision = args.f64.then(|| in_f64(&weights, &loader, &progress)).transpose()?;
     let names = class_names(&data.classes, weights.config.classes());
     if let Some(path) = &args.csv {
@@ -94,13 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
         write(path, &evaluation.svg(&names, &title)?)?;
     }
-    let about = About {
-        dataset,
-        data: &data.origin,
-        weights: &weights.origin,
-        seconds: started.elapsed().as_secs_f64(),
-        precision,
-    };
+    let about = About { dataset, data: &data.origin, weights: &weights.origin, seconds, precision };
     print(&if args.json { json(&evaluation, &names, &about) } else { text(&evaluation, &names, &about) })
 }
 
@@ -188,15 +183,16 @@ fn text(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String 
     let mut lines = table.lines();
     let precision = about.precision.as_ref().map_or_else(Vec::new, |found| {
         let layers = found.layers.iter().map(|layer| format!("{:.2}", layer.other_percent())).collect::<Vec<_>>();
-        vec![
-            format!(
-                "top-1 in f64       {:.2} %   {} of {} images change class",
-                found.tally.top1_percent(),
-                found.reclassified,
-                found.tally.images
-            ),
-            format!("neighbors in f64   {} % differ, layer by layer", layers.join(", ")),
-        ]
+        let mut lines = vec![format!(
+            "top-1 in f64       {:.2} %   {} of {} images change class",
+            found.tally.top1_percent(),
+            found.reclassified,
+            found.tally.images
+        )];
+        if !layers.is_empty() {
+            lines.push(format!("neighbors in f64   {} % differ, layer by layer", layers.join(", ")));
+        }
+        lines
     });
     lines.extend([
         String::new(),

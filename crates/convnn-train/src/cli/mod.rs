@@ -111,7 +111,7 @@ fn lines(error: &Error) -> Vec<String> {
     let text = error.to_string();
     match error {
         // Candle's messages continue with a backtrace.
-        Error::Core(convnn_core::Error::Candle(_)) => vec![text.lines().next().unwrap_or_default().to_owned()],
+        _ if error.is_of_candle() => vec![text.lines().next().unwrap_or_default().to_owned()],
         Error::Data(_) => match text.rfind("\ndownload ").map(|start| (&text[..start], &text[start + 1..])) {
             Some((what, rest)) => match rest.split_once('\n') {
                 Some((download, command)) => vec![what.to_owned(), download.to_owned(), command.to_owned()],

@@ -197,10 +197,9 @@ impl Subject {
         })
     }
 
-    /// What the layers see of images as bytes (n, 3, S, S), and what they or the options choose.
-    fn observe(&self, planes: &[u8], wanted: Option<usize>) -> Result<(Tensor, Vec<Seen>)> {
-        let images = self.preprocessing.tensor(planes)?;
-        let mut layers = observe(&self.model, &images)?;
+    /// What the layers see of images (B, 3, S, S), and what they or the options choose.
+    fn observe(&self, images: &Tensor, wanted: Option<usize>) -> Result<Vec<Seen>> {
+        let mut layers = observe(&self.model, images)?;
         if let Some(layer) = wanted {
             if !(1..=layers.len()).contains(&layer) {
                 return Err(value("--layer", layer, format!("1 to {}, a layer of the model", layers.len())));
@@ -208,8 +207,8 @@ impl Subject {
             layers.retain(|seen| seen.number == layer);
         }
         match &self.selector {
-            Some(selector) => Ok((images, rechosen(layers, selector)?)),
-            None => Ok((images, layers)),
+            Some(selector) => rechosen(layers, selector),
+            None => Ok(layers),
         }
     }
 
@@ -239,7 +238,8 @@ fn show(args: &Args, weights: Weights, image: &Path, drawn: Option<Drawn>) -> Re
     }
     let planes = read.center(size);
     let name = name(image);
-    let (input, layers) = subject.observe(&planes, args.layer.filter(|_| !args.sheet))?;
+    let input = subject.preprocessing.tensor(&planes)?;
+    let layers = subject.observe(&input, args.layer.filter(|_| !args.sheet))?;
     let mut lines = Vec::new();
     let scene = drawn.as_ref().map(|_| draw(args, &subject, &planes, &layers, at, &mut lines)).transpose()?;
     let exploration = match &args.html {
@@ -336,14 +336,19 @@ fn count(args: &Args, weights: Weights) -> Result<()> {
     let named = args.data.as_deref().or(weights.data.as_deref().map(Path::new));
     let dataset = dataset(None, named, &weights)?;
     let data = images::open(named, dataset, &weights.config, weights.test_share)?;
+    let loader = weights.session()?.test_loader_for(&weights, &data, BATCH)?;
     let subject = Subject::new(args, weights)?;
     let wanted = data.test.len().min(args.images as usize);
-    let image = data.test.images().len() / data.test.len().max(1);
     let progress = Progress::stderr();
     let mut statistics = Statistics::default();
     progress.begin("counting".to_owned(), wanted, 0, 0);
-    for planes in data.test.images()[..wanted * image].chunks(BATCH * image) {
-        statistics.add(&subject.observe(planes, None)?.1, planes.len() / image);
+    for batch in loader.epoch(0)? {
+        let images = batch?.images;
+        let count = images.dim(0)?.min(wanted - statistics.images);
+        if count == 0 {
+            break;
+        }
+        statistics.add(&subject.observe(&images.narrow(0, 0, count)?, None)?, count);
         if statistics.layers.is_empty() {
             progress.finish();
             return Err(subject.chooses_nothing());

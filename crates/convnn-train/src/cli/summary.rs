@@ -43,7 +43,7 @@ pub fn summary(result: &RunResult, path: &Path) -> String {
         String::new(),
         format!(
             "time     {} ({} per epoch, including evaluation)",
-            duration(result.seconds_per_epoch * result.epochs as f64),
+            duration(result.seconds_per_epoch * result.last.epoch as f64),
             seconds(result.seconds_per_epoch)
         ),
         format!("model    {} parameters, {:.3} GFLOPs per image", grouped(result.params as u64), result.gflops),
@@ -52,9 +52,12 @@ pub fn summary(result: &RunResult, path: &Path) -> String {
         String::new(),
         "next:".to_owned(),
         format!("  convnn eval {folder}    # accuracy by class, confusions"),
-        format!("  convnn train --out {folder} --resume --epochs {longer}"),
-        format!("  tensorboard --logdir {}", inside("tensorboard")),
     ]);
+    // A run that stopped early has nothing more to learn.
+    if result.last.epoch == result.epochs {
+        lines.push(format!("  convnn train --out {folder} --resume --epochs {longer}"));
+    }
+    lines.extend([format!("  tensorboard --logdir {}", inside("tensorboard"))]);
     if let Some(runs) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         lines.push(format!("  convnn runs {}", shell_word(&runs.display().to_string())));
     }

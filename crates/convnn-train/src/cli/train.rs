@@ -111,8 +111,8 @@ pub fn run(args: Args) -> Result<()> {
     let allowed = Allowed { override_keys: args.override_keys, force: args.force };
     let interrupted = if args.resume { Interrupted::Resume(allowed) } else { Interrupted::Refuse };
     let found = match &args.out {
-        Some(path) => RunFolder::find(path, &config, interrupted)?,
-        None => Found::Nothing,
+        Some(path) if !args.dry_run => RunFolder::find(path, &config, interrupted)?,
+        _ => Found::Nothing,
     };
     if let (Found::Finished(result), Some(path)) = (&found, &args.out) {
         tracing::info!("{} is already finished", path.display());
@@ -149,9 +149,8 @@ pub fn run(args: Args) -> Result<()> {
     let run = Run { config: &config, data: &data, folder: &folder, allowed, stop: &stop, progress: &progress, command };
     let trained = run.train(&session);
     progress.finish();
-    match &trained {
-        Ok(_) => forget_error(path),
-        Err(error) => note_error(path, error),
+    if let Err(error) = &trained {
+        note_error(path, error);
     }
     output::print(&summary(&trained?, path))
 }
@@ -239,13 +238,10 @@ impl Args {
 
 /// Leaves the message of an error in the run folder, for `convnn runs`. What is refused changes nothing.
 fn note_error(path: &Path, error: &Error) {
-    if !matches!(error, Error::Stopped { .. }) && error.exit_code() != exit::Exit::Input.code() {
-        // The error itself is what matters; it may be that nothing can be written, or that the folder is gone again.
+    let is_failure = !matches!(error, Error::Stopped { .. }) && error.exit_code() != exit::Exit::Input.code();
+    // Without a configuration there is no run: the folder has been emptied again.
+    if is_failure && path.join("config.toml").exists() {
+        // The error itself is what matters; it may be that nothing can be written.
         let _ = std::fs::write(path.join(runs::ERROR), format!("{error}\n"));
     }
-}
-
-/// Removes what [`note_error`] left before.
-fn forget_error(path: &Path) {
-    let _ = std::fs::remove_file(path.join(runs::ERROR));
 }

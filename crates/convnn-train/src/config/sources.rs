@@ -285,7 +285,8 @@ impl Resolving {
             config.dataset = DatasetName::Folder;
         }
         if !self.places.contains_key("model.classes") {
-            let folder = pictures.filter(|_| config.dataset == DatasetName::Folder);
+            // A folder that cannot be listed has an error of its own once it is opened.
+            let folder = pictures.filter(|&classes| classes > 0 && config.dataset == DatasetName::Folder);
             config.dataset.classes().or(folder).into_iter().for_each(|classes| config.model.set_classes(classes));
         }
         match config.validate() {

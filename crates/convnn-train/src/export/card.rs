@@ -19,6 +19,8 @@ pub(super) struct Origin<'a> {
     pub trained_on: &'a str,
     /// Number of training images.
     pub images: usize,
+    /// Number of validation images.
+    pub validation_images: u64,
     pub half: bool,
     /// Whether the PyTorch program is there.
     pub pytorch: bool,
@@ -80,12 +82,12 @@ impl Origin<'_> {
                  it in machine-readable form. The interval is Wilson's: it covers the choice of test images, not the seed.\n";
         text += "\n## Limits\n\n";
         if self.best {
-            text += &match config.holdout {
+            text += &match self.validation_images {
                 0 => "- The test images chose the epoch, so the accuracy flatters the model.\n".to_owned(),
-                images => format!("- {} validation images chose the epoch.\n", grouped(images as u64)),
+                images => format!("- {} validation images chose the epoch.\n", grouped(images)),
             };
         }
-        if self.trained_on == "sample" || config.data == "sample" {
+        if self.trained_on == "embedded sample" {
             text += "- It was trained on a few hundred images, to show that every part works.\n";
         }
         text += &format!(

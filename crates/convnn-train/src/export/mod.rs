@@ -9,7 +9,7 @@ use crate::curves::CURVES;
 use crate::import::folder::write_whole;
 use crate::metrics::Tally;
 use crate::progress::Progress;
-use crate::results::best;
+use crate::results::{RunResult, best};
 use crate::run_folder::{CONFIG, METRICS, checkpoints, finished, holds_run, stored_config};
 use crate::statistics::wilson;
 use crate::view::View;
@@ -90,17 +90,14 @@ impl Export<'_> {
     }
 
     fn files(&self, progress: &Progress) -> Result<(Files, Measured)> {
-        let config = self.config()?;
+        let (config, result) = self.run()?;
         if self.pytorch {
             pytorch::check(&config.model)?;
         }
         let checkpoint = self.checkpoint()?;
         let (epoch, trained_on) = (checkpoint.state.epoch, checkpoint.state.images.origin.clone());
         let mut weights = Weights::from_checkpoint(checkpoint);
-        let stored = self.run.join("weights");
-        if weights.labels.is_none() && stored.join(CONFIG_FILE).exists() {
-            weights.labels = weights::load(&stored)?.labels;
-        }
+        weights.name_classes(self.run)?;
         let named = self.data.or(weights.data.as_deref().map(Path::new));
         let data = images::open(named, config.dataset, &config.model, config.test_share)?;
         weights.check_classes(&data)?;
@@ -116,7 +113,7 @@ impl Export<'_> {
         let mut files = weights::encode(&config.model, weights.tensors().clone(), &card, dtype)?;
         let rounded = weights::decode(self.run, &files[CONFIG_FILE], &files[MODEL_FILE])?;
         let session = Weights::stored(self.run.to_owned(), rounded.clone()).session()?;
-        let loader = session.test_loader(&data, 100)?;
+        let loader = session.test_loader_for(&weights, &data, 100)?;
         let evaluate = |view: View| {
             progress.begin("evaluating".to_owned(), loader.images(), 0, 0);
             let tally = session.predict(&loader, view, |tally, _, _| {
@@ -152,7 +149,11 @@ impl Export<'_> {
             epoch,
             best: self.epoch == Epoch::Best,
             trained_on: &trained_on,
-            images: data.train.len().saturating_sub(config.holdout),
+            images: match result.train_images {
+                0 => data.train.len().saturating_sub(config.holdout),
+                images => images as usize,
+            },
+            validation_images: result.validation_images,
             half: self.half,
             pytorch: self.pytorch,
             has_curves: files.contains_key(CURVES),
@@ -166,8 +167,8 @@ impl Export<'_> {
         Ok((files, measured))
     }
 
-    /// The configuration of the run, if it is finished.
-    fn config(&self) -> Result<RunConfig> {
+    /// The configuration and the result of the run, if it is finished.
+    fn run(&self) -> Result<(RunConfig, RunResult)> {
         let wrong = |found: &str, expected: &str| Error::Folder {
             folder: self.run.to_owned(),
             found: found.to_owned(),
@@ -182,7 +183,7 @@ impl Export<'_> {
         }
         let config = stored_config(self.run)?;
         match finished(self.run, &config) {
-            Some(_) => Ok(config),
+            Some(result) => Ok((config, result)),
             None => Err(wrong("holds an unfinished run", "a finished one; `convnn train --resume` finishes it")),
         }
     }

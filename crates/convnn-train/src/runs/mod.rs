@@ -10,11 +10,12 @@ pub use page::page;
 
 use crate::config::flatten;
 use crate::curves::RunPoint;
+use crate::lock;
 use crate::statistics::wilson_of_percent;
 use crate::text::printable;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -75,9 +76,13 @@ impl RunView {
         let config = fs::read_to_string(path.join("config.toml")).ok()?;
         let word = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let values = config.parse::<toml::Table>().map(|table| flatten(&table)).unwrap_or_default();
-        let keys = values.into_iter().map(|(key, value)| (key, word(value))).collect();
+        let keys: BTreeMap<String, String> = values.into_iter().map(|(key, value)| (key, word(value))).collect();
         let error = fs::read_to_string(path.join(ERROR)).ok().and_then(|text| text.lines().next().map(str::to_owned));
-        let state = match (path.join("DONE").exists(), is_running(path), &error) {
+        let planned: Option<u64> = keys.get("epochs").and_then(|epochs| epochs.parse().ok());
+        let result = json(&path.join("result.json")).and_then(|result| result.get("epochs")?.as_u64());
+        // The result of a run that is being extended is that of fewer epochs.
+        let is_whole = path.join("DONE").exists() && result.zip(planned).is_none_or(|(found, all)| found == all);
+        let state = match (is_whole, lock::is_held(path), &error) {
             (true, ..) => State::Done,
             (_, true, _) => State::Running,
             (_, _, Some(_)) => State::Failed,
@@ -191,18 +196,6 @@ fn search(folder: &Path, depth: usize, now: SystemTime, found: &mut Vec<RunView>
     }
 }
 
-/// Whether a process holds the lock of the run.
-fn is_running(path: &Path) -> bool {
-    let lock = path.join(".lock");
-    let Ok(text) = fs::read_to_string(&lock) else { return false };
-    let process: String = text.trim_start().chars().take_while(char::is_ascii_digit).collect();
-    // A lock is tried only if its process lives: trying it would keep a trainer out for a moment.
-    let lives = !Path::new("/proc/self").exists() || Path::new("/proc").join(&process).exists();
-    !process.is_empty()
-        && lives
-        && File::open(&lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
 /// Seconds since the newest change of an entry of `path`.
 fn age(path: &Path, now: SystemTime) -> f64 {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -293,12 +286,19 @@ mod tests {
 
         fs::write(path.join(".lock"), format!("{}\n", std::process::id())).unwrap();
         assert_eq!(state(), Some(State::Failed));
-        let lock = File::open(path.join(".lock")).unwrap();
+        let lock = fs::File::open(path.join(".lock")).unwrap();
         lock.try_lock().unwrap();
         assert_eq!(state(), Some(State::Running));
         drop(lock);
 
         fs::write(path.join("DONE"), "").unwrap();
+        assert_eq!(state(), Some(State::Done));
+
+        // Whether a process of another host runs cannot be told.
+        fs::write(path.join("result.json"), "{\"epochs\": 1}").unwrap();
+        fs::write(path.join(".lock"), "7 elsewhere\n").unwrap();
+        assert_eq!(state(), Some(State::Running), "it is being extended");
+        fs::write(path.join("result.json"), "{\"epochs\": 2}").unwrap();
         assert_eq!(state(), Some(State::Done));
     }
 }

@@ -66,10 +66,11 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     // Other classes, or another number of them, are not those of the weights.
     let refused = |classes: [&str; 3], part: &str| {
         let other = pictures(classes);
-        let mut command = convnn();
-        let Finished { code, stderr, .. } =
-            finish(command.args(["eval", "--data"]).arg(other.path()).arg(run.join("weights")));
-        assert!(code == Some(2) && stderr.contains(part), "{stderr}");
+        for weights in [run.clone(), run.join("weights")] {
+            let mut command = convnn();
+            let Finished { code, stderr, .. } = finish(command.args(["eval", "--data"]).arg(other.path()).arg(weights));
+            assert!(code == Some(2) && stderr.contains(part), "{stderr}");
+        }
     };
     refused(["eft", "frog", "toad"], "`toad`; expected `newt`");
     refused(["eft", "frog", "frog"], "2, the number of classes in folder");

@@ -34,6 +34,29 @@ fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Pictures of a folder are normalized as the weights want it, not as a run on that folder would.
+#[test]
+fn weights_keep_their_normalization_on_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = Dataset::sample();
+    let labels = data.test.labels(convnn_data::Labels::Fine).unwrap();
+    for (index, label) in labels.iter().enumerate() {
+        for part in ["train", "test"] {
+            let class = folder.path().join(part).join(&data.classes[usize::from(*label)]);
+            fs::create_dir_all(&class).unwrap();
+            write_png(&class.join(format!("{index:03}.png")), data.test.image(index), 32);
+        }
+    }
+    let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded");
+    let scores = |data: &Path| {
+        let mut command = convnn();
+        command.arg("eval").arg(&embedded).args(["--json", "--data"]).arg(data);
+        let found: Value = serde_json::from_str(&succeed(&mut command).stdout).unwrap();
+        (found["images"].clone(), found["top1"].clone(), found["calibration_error"].clone())
+    };
+    assert_eq!(scores(folder.path()), scores(Path::new("sample")));
+}
+
 /// The test images of the sample, as files: as many are right as `convnn eval` counts.
 #[test]
 fn a_folder_of_test_images_is_predicted_as_evaluated() {
