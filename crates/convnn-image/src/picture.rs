@@ -76,7 +76,10 @@ impl Picture {
         let decode = || -> ImageResult<DynamicImage> {
             let mut decoder = reader.into_decoder()?;
             // The decoder applies the limits to what it needs for itself, not to its result.
-            if decoder.total_bytes() > MOST_BYTES {
+            // Gray pictures and palettes grow to three bytes a pixel.
+            let (width, height) = decoder.dimensions();
+            let as_rgb = u64::from(width) * u64::from(height) * CHANNELS as u64;
+            if decoder.total_bytes().max(as_rgb) > MOST_BYTES {
                 return Err(ImageError::Limits(LimitError::from_kind(LimitErrorKind::InsufficientMemory)));
             }
             let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);

@@ -53,14 +53,21 @@ impl Preprocessing {
                 expected: format!("3 bytes for each of {height}×{width} pixels, at least one"),
             });
         }
-        self.tensor(&center_square(rgb, width, height, self.size))
+        match self.size {
+            0 => self.tensor(&[]),
+            size => self.tensor(&center_square(rgb, width, height, size)),
+        }
     }
 
     /// Images that have the right size already, one after the other as planes of bytes (n, 3, size, size), as an input.
     ///
     /// # Errors
-    /// [`Error::Core`] if the number of bytes is not a multiple of that of an image.
+    /// [`Error::Core`] if the number of bytes is not a multiple of that of an image; [`Error::Value`] if `size` is 0.
     pub fn tensor(&self, planes: &[u8]) -> Result<Tensor> {
+        if self.size == 0 {
+            let (found, expected) = ("0".to_owned(), "at least 1".to_owned());
+            return Err(Error::Value { key: "preprocessing.size", found, expected });
+        }
         let plane = self.size * self.size;
         let tables = self.normalization().table();
         let values: Vec<f32> = planes

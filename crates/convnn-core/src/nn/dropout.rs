@@ -13,7 +13,8 @@ use std::mem::MaybeUninit;
 
 /// [`dropout`] in training, the identity in evaluation.
 ///
-/// The masks come from the stream named by the path of the layer, so two layers never share a mask.
+/// The masks come from the stream named by the path of the layer: give each layer its own, such as `vb.pp("dropout1")`.
+/// Layers with one path have the same masks.
 #[derive(Clone, Debug)]
 pub struct Dropout {
     p: f64,

@@ -98,9 +98,9 @@ impl Neighbors {
     /// The same neighbors as rows of the tokens of `grid`, so that [`Self::offsets`] knows where they are.
     ///
     /// # Errors
-    /// [`Error::Option`] if the grid has another number of tokens than the index points into.
+    /// [`Error::Option`] if the grid has another number of tokens than have neighbors, or than the index points into.
     pub fn on_grid(self, grid: Grid) -> Result<Self> {
-        if self.rows != grid.tokens() {
+        if self.rows != grid.tokens() || self.tokens() != grid.tokens() {
             return Err(Error::Option {
                 layer: "neighbors".into(),
                 option: "grid",

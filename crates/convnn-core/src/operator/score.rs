@@ -100,6 +100,7 @@ pub(crate) fn score_with_own(
 fn check(queries: &Tensor, pool: &Tensor, neighbors: &Neighbors) -> Result<()> {
     ensure_shape(queries.rank() == 3, "score", "queries", queries, || "(B, N, D)".into())?;
     let (b, n, d) = queries.dims3()?;
+    ensure_shape(d > 0, "score", "queries", queries, || "at least one channel".into())?;
     let fits = pool.rank() == 3 && pool.dim(0)? == b && pool.dim(2)? == d;
     ensure_shape(fits, "score", "pool", pool, || format!("({b}, M, {d})"))?;
     ensure_dtype("score", &[("queries", queries), ("pool", pool)])?;

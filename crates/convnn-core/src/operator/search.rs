@@ -46,6 +46,10 @@ impl Search<'_> {
         match compare {
             Compare::Features if carried == Pool::Tokens => self.choose(&features, &features, Pool::Tokens, true),
             Compare::Features => self.choose(&features, &canvas.pad(&features)?, Pool::Places, true),
+            // Distances of positions alone are exact, which those of a blend are not. A blend has no pixels.
+            Compare::Blend(0.0) if self.similarity != Similarity::Chebyshev => {
+                self.carried(self.by_position(x)?, carried)
+            }
             Compare::Position => self.carried(self.by_position(x)?.by_index()?, carried),
             Compare::Blend(share) => {
                 let positions = canvas.positions(x.dtype(), x.device())?;

@@ -4,7 +4,7 @@ use super::apply::{Update, apply};
 use super::gradient_norm;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// The options of an optimizer, which say how it updates a variable.
@@ -75,9 +75,13 @@ struct Slot {
 impl<C: Rule> InPlace<C> {
     /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
     /// those of [`Self::state`].
+    ///
+    /// # Errors
+    /// [`Error::DType`] for variables in half precision, in which the small numbers of a step would be 0.
     pub fn named(vars: Vec<(String, Var)>, config: C) -> Result<Self> {
         let memories = config.memory();
         let slot = |(name, var): (String, Var)| {
+            refuse_half(C::Update::NAME, &var)?;
             let zeros = memories.iter().map(|_| Var::zeros(var.shape(), var.dtype(), var.device()));
             Ok(Slot { name, memory: zeros.collect::<candle_core::Result<_>>()?, var })
         };
@@ -170,6 +174,17 @@ impl<C: Rule> InPlace<C> {
 
     fn names(&self, slot: &Slot) -> impl Iterator<Item = String> {
         self.config.memory().iter().map(|suffix| format!("{}{suffix}", slot.name))
+    }
+}
+
+/// Fails for half precision, in which the small numbers of a step would round to 0.
+pub(super) fn refuse_half(op: &'static str, var: &Var) -> Result<()> {
+    let expected = || "F32 or F64; train such a copy of weights in half precision".to_owned();
+    match var.dtype() {
+        DType::F16 | DType::BF16 => {
+            Err(Error::DType { op, tensor: "variable", found: var.dtype(), expected: expected() })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::adamw::{AdamW, AdamWConfig};
 use super::apply::limited_reference;
 use super::gradient_norm;
-use super::in_place::{Rule, copy};
+use super::in_place::{Rule, copy, refuse_half};
 use crate::Result;
 use crate::error::ensure_shape;
 use candle_core::backprop::GradStore;
@@ -42,7 +42,8 @@ pub struct Muon {
 pub struct MuonConfig {
     /// Momentum, μ.
     pub momentum: f64,
-    /// The options of AdamW; its learning rate, weight decay and clipping count for both.
+    /// The options of AdamW; its learning rate, weight decay and clipping count for both. The weight decay of matrices always
+    /// scales them, whatever [`AdamWConfig::decoupled`] is.
     pub adamw: AdamWConfig,
 }
 
@@ -63,9 +64,13 @@ struct Matrix {
 impl Muon {
     /// An optimizer of `vars`, such as those of [`Parameters::trainable`](crate::Parameters::trainable). The names are
     /// those of [`Self::state`].
+    ///
+    /// # Errors
+    /// [`Error::DType`](crate::Error::DType) for variables in half precision.
     pub fn named(vars: Vec<(String, Var)>, config: MuonConfig) -> Result<Self> {
         let (matrices, others): (Vec<_>, Vec<_>) = vars.into_iter().partition(|(_, var)| var.rank() > 1);
         let matrix = |(name, var): (String, Var)| {
+            refuse_half("muon", &var)?;
             let velocity = Var::zeros(var.shape(), var.dtype(), var.device())?;
             Ok(Matrix { name, var, velocity })
         };

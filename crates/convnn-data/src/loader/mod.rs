@@ -39,7 +39,7 @@ pub type Streams = Arc<dyn Fn(&str) -> ChaCha8Rng + Send + Sync>;
 const WORKERS: usize = 4;
 
 /// The largest image size.
-const LARGEST_IMAGE: usize = 4096;
+pub(crate) const LARGEST_IMAGE: usize = 4096;
 
 /// The largest number of values in a batch: 8 GiB of f32.
 const LARGEST_BATCH: usize = 1 << 31;

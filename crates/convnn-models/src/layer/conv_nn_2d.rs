@@ -103,7 +103,8 @@ impl Map {
     pub(super) fn candidates(&self, candidates: Candidates) -> usize {
         match candidates {
             Candidates::Random { n } => n.min(self.padded),
-            Candidates::Spatial { n, .. } => n * n,
+            // On a map with fewer rows or columns than the lattice, every place is a candidate.
+            Candidates::Spatial { n, .. } if n <= self.grid.height.min(self.grid.width) => n * n,
             _ => self.padded,
         }
     }

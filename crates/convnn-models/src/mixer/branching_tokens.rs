@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::layers::limits;
 use convnn_core::nn::Linear;
-use convnn_core::{ConvNnAttention, ConvNnAttentionConfig, Pass, Result};
+use convnn_core::{ConvNnAttention, ConvNnAttentionConfig, Neighbors, Pass, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -165,5 +165,10 @@ impl TokenMixer for BranchingTokens {
             parts.push(other.forward_t(&x.narrow(2, self.first, rest)?.contiguous()?, pass)?);
         }
         Ok(self.linear.forward(&Tensor::cat(&parts, 2)?)?)
+    }
+
+    fn neighbors(&self, x: &Tensor) -> Result<Option<Neighbors>> {
+        let own = |neighbor: &ConvNnAttention| neighbor.neighbors(&x.narrow(2, 0, self.first)?.contiguous()?);
+        self.neighbor.as_ref().map(own).transpose()
     }
 }

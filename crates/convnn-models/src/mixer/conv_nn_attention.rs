@@ -54,7 +54,7 @@ impl TokenMixerConfig for ConvNnAttentionConfig {
 fn candidates(candidates: Candidates, tokens: usize) -> usize {
     match candidates {
         Candidates::Random { n } => n.min(tokens),
-        Candidates::Spatial { n, .. } => n,
+        Candidates::Spatial { n, .. } => n.min(tokens),
         _ => tokens,
     }
 }

@@ -5,6 +5,9 @@ use crate::error::{dropout, ensure, gain, within};
 use crate::limits;
 use serde::{Deserialize, Serialize};
 
+/// The most numbers of the positional encoding, which is computed before any weight is read; ViT-Huge has 329,000.
+const POSITIONS: usize = 1 << 24;
+
 /// The table `[model]` of a Vision Transformer. The default is ViT-Tiny for 224×224 images of 10 classes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,6 +64,8 @@ impl VitConfig {
         within("model.mlp", self.mlp, 1, limits::HIDDEN)?;
         within("model.dim", self.dim, 2, limits::WIDTH)?;
         ensure(self.dim.is_multiple_of(2), "model.dim", self.dim, "an even number of at least 2")?;
+        let expected = format!("at most {} numbers in all {} tokens", POSITIONS, self.tokens());
+        ensure(self.tokens() * self.dim <= POSITIONS, "model.dim", self.dim, &expected)?;
         dropout("model.dropout", self.dropout)?;
         gain("model.head_gain", self.head_gain)
     }

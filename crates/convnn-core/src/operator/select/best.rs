@@ -41,22 +41,26 @@ impl<T: Float> Best<T> {
     }
 
     /// The best of one query. If there are too few, because scores were NaN or −∞ or because the token itself is one of
-    /// a sample of K − 1, the first of `candidates` that are not among them, and not `own`, fill up.
+    /// a sample of K − 1, the first of `candidates` that are not among them, and not `own`, fill up. A sample may hold the
+    /// `zero` token several times; all of these have one score, so either all of them are among the best or none.
     pub(super) fn of_query(
         &mut self,
         query: usize,
         own: Option<u32>,
+        zero: u32,
         candidates: impl Iterator<Item = u32>,
     ) -> (&[T], &[u32]) {
         let row = query * self.k..(query + 1) * self.k;
         let rows = &mut self.rows[row.clone()];
         if rows.last() == Some(&NONE) {
             let mut open = rows.iter().position(|&row| row == NONE).unwrap_or(rows.len());
+            let zeros_are_in = rows[..open].contains(&zero);
             for candidate in candidates {
                 if open == rows.len() {
                     break;
                 }
-                if Some(candidate) != own && !rows[..open].contains(&candidate) {
+                let is_in = if candidate == zero { zeros_are_in } else { rows[..open].contains(&candidate) };
+                if Some(candidate) != own && !is_in {
                     rows[open] = candidate;
                     open += 1;
                 }

@@ -434,6 +434,22 @@ mod tests {
         }
     }
 
+    /// A token of NaN is as far from the zero tokens of a sample as from all others; they fill up, as often as they were
+    /// drawn.
+    #[test]
+    fn samples_fill_up_with_zero_tokens() {
+        let mut values = lattice((1, 4, 3), DType::F32, 8).to_vec3::<f32>().unwrap();
+        values[0][2][1] = f32::NAN;
+        let x = Tensor::new(values, &Device::Cpu).unwrap();
+        for similarity in [Similarity::Dot, Similarity::Euclidean] {
+            let sample = [&[4; 5][..], &[0, 1, 4, 2, 3], &[4; 6]].concat();
+            let candidates = CandidateRows::Sample(sample);
+            let selection = Selection { similarity, neighbors: 9, candidates, own: Some(vec![0, 1, 2, 3]) };
+            let (found, expected) = (select(&x, &x, &selection), select_reference(&x, &x, &selection));
+            assert_eq!(rows(&found.unwrap()), rows(&expected.unwrap()), "{similarity:?}");
+        }
+    }
+
     /// Squared distances must not cancel where the mean is large against the spread.
     #[test]
     fn distances_far_from_zero() {
@@ -441,13 +457,19 @@ mod tests {
         for ratio in [100.0, 300.0, 1_000.0, 3_000.0, 10_000.0] {
             let x = (variable((4, n, d), DType::F64, 11).as_tensor() + ratio).unwrap().to_dtype(DType::F32).unwrap();
             let selection = Selection { similarity: Similarity::Euclidean, neighbors: k, ..Default::default() };
-            let found = rows(&select(&x, &x, &selection).unwrap());
-            // The same numbers, compared in f64.
-            let x = x.to_dtype(DType::F64).unwrap();
-            let expected = rows(&select_reference(&x, &x, &selection).unwrap());
-            let pairs = found.chunks(k).zip(expected.chunks(k));
-            let right: usize = pairs.map(|(a, b)| a.iter().filter(|row| b.contains(row)).count()).sum();
-            assert!(right as f64 >= 0.999 * found.len() as f64, "μ/σ = {ratio}: {right} of {}", found.len());
+            // Alone, after padding, and after an outlier.
+            for first in [None, Some(0.0), Some(3.0 * ratio)] {
+                let others = |value: f64| Tensor::full(value as f32, (4, 12, d), &Device::Cpu).unwrap();
+                let pool = first.map_or(x.clone(), |value| Tensor::cat(&[&others(value), &x], 1).unwrap());
+                let found = rows(&select(&x, &pool, &selection).unwrap());
+                // The same numbers, compared in f64.
+                let [x, pool] = [&x, &pool].map(|x| x.to_dtype(DType::F64).unwrap());
+                let expected = rows(&select_reference(&x, &pool, &selection).unwrap());
+                let pairs = found.chunks(k).zip(expected.chunks(k));
+                let right: usize = pairs.map(|(a, b)| a.iter().filter(|row| b.contains(row)).count()).sum();
+                let all = found.len();
+                assert!(right as f64 >= 0.999 * all as f64, "μ/σ = {ratio}, {first:?}: {right} of {all}");
+            }
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) fn select_image<T: Float, M: Metric>(
                 None if zeros.is_empty() => T::NEG_INFINITY,
                 None => candidates.zero_score::<M>(&compared[(first + row) * d..][..d]),
             };
-            let best = best.of_query(row, own, candidates.pool_rows());
+            let best = best.of_query(row, own, candidates.pool as u32, candidates.pool_rows());
             merge(best, zero, zeros, candidates.pool, index, scores);
         }
     });
@@ -287,12 +287,14 @@ kernel! {
     }
 }
 
-/// A row to measure distances from, if the rows are far from 0 and near each other. Differences from a row nearby are
-/// exact, so that ties stay ties; a mean would round.
+/// A row to measure distances from, if the rows are far from 0 and near each other: the one nearest to their mean.
+/// Differences from a row nearby are exact, so that ties stay ties; the mean itself would round. Rows of zeros are padding,
+/// and of no account.
 fn origin<T: Float>(rows: &[T], d: usize) -> Option<Vec<T>> {
-    let finite = || rows.chunks_exact(d).filter(|row| row.iter().all(|v| v.widen().is_finite()));
+    let is_token = |row: &&[T]| row.iter().all(|v| v.widen().is_finite()) && row.iter().any(|&v| v != T::ZERO);
+    let tokens = || rows.chunks_exact(d).filter(is_token);
     let (mut sums, mut energy, mut count) = (vec![0.0; d], 0.0, 0.0);
-    for row in finite() {
+    for row in tokens() {
         for (sum, v) in sums.iter_mut().zip(row) {
             *sum += v.widen();
             energy += v.widen() * v.widen();
@@ -302,7 +304,9 @@ fn origin<T: Float>(rows: &[T], d: usize) -> Option<Vec<T>> {
     let mean_energy = sums.iter().map(|sum| sum * sum).sum::<f64>() / f64::max(count, 1.0);
     // The spread is less than the distance of the mean from 0.
     let far = mean_energy > 0.5 * energy;
-    far.then(|| finite().next().map(<[T]>::to_vec)).flatten()
+    let from_mean = |row: &[T]| row.iter().zip(&sums).map(|(v, sum)| (v.widen() - sum / count).powi(2)).sum::<f64>();
+    let nearest = || tokens().min_by(|a, b| from_mean(a).total_cmp(&from_mean(b)));
+    far.then(nearest).flatten().map(<[T]>::to_vec)
 }
 
 kernel! {

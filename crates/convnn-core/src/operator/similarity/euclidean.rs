@@ -95,7 +95,8 @@ fn squared_distance<T: Float>(x: &[T], y: &[T]) -> T {
 #[inline(always)]
 fn add_differences<T: Float>(x: &[T], y: &[T], factor: T, dx: &mut [T], dy: &mut [T]) {
     for ((dx, dy), (&x, &y)) in dx.iter_mut().zip(dy).zip(x.iter().zip(y)) {
-        *dx += factor * y - factor * x;
-        *dy += factor * x - factor * y;
+        let step = factor * (y - x);
+        *dx += step;
+        *dy -= step;
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use self::list::{Listing, Picture};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::loader::LARGEST_IMAGE;
 use crate::name::DatasetName;
 use crate::split::{CHANNELS, Split};
 
@@ -23,6 +24,9 @@ pub fn picture_classes(path: &Path) -> Option<usize> {
 
 /// Reads a folder of pictures as images of `side`×`side` pixels.
 pub(crate) fn open(path: &Path, side: usize, test_share: f64) -> Result<Dataset> {
+    if !(1..=LARGEST_IMAGE).contains(&side) {
+        return Err(Error::ImageSize { found: side, max: LARGEST_IMAGE });
+    }
     let Listing { classes, train, validation, test } = Listing::read(path, test_share)?;
     let split = |pictures: &[Picture]| read(pictures, side).map(Arc::new);
     Ok(Dataset {
