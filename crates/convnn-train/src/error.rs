@@ -259,8 +259,10 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Diverged { .. } => Exit::Diverged,
-            Self::Audit(_) | Self::Parity { .. } => Exit::Failure,
-            _ if self.is_of_candle() => Exit::Failure,
+            Self::Audit(_)
+            | Self::Parity { .. }
+            | Self::Core(convnn_core::Error::Candle(_))
+            | Self::Data(convnn_data::Error::Candle(_)) => Exit::Failure,
             Self::Stopped { signal, .. } => Exit::Signal(*signal),
             Self::NoSpace { .. } => Exit::NoSpace,
             Self::Io { source, .. }
@@ -273,7 +275,7 @@ impl Error {
         }
     }
 
-    /// Whether a computation of Candle failed; its message continues with a backtrace.
+    /// Whether it is an error of Candle, whose message continues with a backtrace.
     pub fn is_of_candle(&self) -> bool {
         matches!(
             self,

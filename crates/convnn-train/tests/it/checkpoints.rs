@@ -30,6 +30,7 @@ fn state(epoch: usize, batch: usize, top1: &[f64]) -> TrainState {
         tally: Tally { images: 64, top1: 6, top5: 32, loss: 0.1 + 0.7 },
         seconds: 0.25,
         history: top1.iter().enumerate().map(metrics).collect(),
+        plateau_from: 0,
         config: RunConfig::from_preset("vgg11_compact").unwrap(),
         images: TrainingImages::of(&Dataset::sample()),
         instruction_set: Some("x86_64 avx2".to_owned()),

@@ -52,9 +52,12 @@ fn weights_keep_their_normalization_on_pictures() {
         let mut command = convnn();
         command.arg("eval").arg(&embedded).args(["--json", "--data"]).arg(data);
         let found: Value = serde_json::from_str(&succeed(&mut command).stdout).unwrap();
-        (found["images"].clone(), found["top1"].clone(), found["calibration_error"].clone())
+        ["images", "top1", "loss"].map(|key| found[key].as_f64().unwrap())
     };
-    assert_eq!(scores(folder.path()), scores(Path::new("sample")));
+    let (pictures, sample) = (scores(folder.path()), scores(Path::new("sample")));
+    assert_eq!(pictures[..2], sample[..2]);
+    // The images come in another order.
+    assert!((pictures[2] - sample[2]).abs() < 1e-6, "{pictures:?}, {sample:?}");
 }
 
 /// The test images of the sample, as files: as many are right as `convnn eval` counts.

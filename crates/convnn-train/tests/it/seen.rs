@@ -264,7 +264,7 @@ fn a_dry_run_says_what_the_run_would_need_and_writes_nothing() {
     let out = folder.path().join("run");
     let shown = succeed(tiny_vgg(&out, 3).arg("--dry-run")).stdout;
     fits_80_columns(&shown);
-    for part in ["512 to train on, 256 to test on", "at batch size", "a checkpoint)", ": 3 epochs of "] {
+    for part in ["512 to train on, 256 to test on", "at batch size", "per checkpoint)", ": 3 epochs of "] {
         assert!(shown.contains(part), "`{part}` is missing:\n{shown}");
     }
     let needs = json(&succeed(tiny_vgg(&out, 3).args(["--dry-run", "--json"])).stdout);
