@@ -46,8 +46,7 @@ impl Kept {
     /// The finished runs of a plan, of families with at least two rows to compare.
     pub fn new(plan: &Plan, ids: &RunIds, records: &Records) -> Self {
         let finished = |runs: &&Vec<String>| runs.iter().any(|id| records.contains_key(id));
-        let comparable =
-            |family: &str| ids.iter().filter(|((of, _), runs)| of == family && finished(runs)).count() > 1;
+        let comparable = |family: &str| ids.iter().filter(|((of, _), runs)| of == family && finished(runs)).count() > 1;
         let mut rows = Vec::new();
         for planned in plan.families.iter().filter(|planned| comparable(&planned.family.id)) {
             for row in &planned.rows {

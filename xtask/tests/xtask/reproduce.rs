@@ -216,7 +216,7 @@ fn invalid_input_is_rejected_before_anything_is_written() {
     };
     assert_rejected(&["huge"], &["error: no budget `huge`; available budgets:", "\n  quick: "]);
     assert_rejected(&["--only", "resnet"], &["no family `resnet`; available families:", "\n  vgg_branch_ratio"]);
-    assert_rejected(&["--only", "vgg_random"], &["budget `smoke` does not train this family; it has paper"]);
+    assert_rejected(&["--only", "vgg_random"], &["budget `smoke` does not train this family; its budgets are paper"]);
     assert_rejected(&["--where", "ratio=3"], &["--where ratio=3: no row of budget `smoke` matches; axes are content"]);
     assert_rejected(&["--where", "ratio"], &["--where ratio: expected KEY=VALUE"]);
     assert_rejected(
@@ -307,7 +307,8 @@ fn a_family_from_the_template_needs_no_code() {
     let folder = experiments.to_str().unwrap();
     let made = runs.run(&["--new", "mine", "--experiments", folder]);
     assert_succeeds(&made);
-    assert_says(&stdout(&made), &["mine.toml", "cargo xtask reproduce quick --only mine --dry-run"]);
+    let next = format!("cargo xtask reproduce quick --experiments {folder} --only mine --dry-run");
+    assert_says(&stdout(&made), &["mine.toml", &next]);
     let output = runs.run(&["quick", "--experiments", folder, "--only", "mine"]);
     assert_succeeds(&output);
     assert_eq!(runs.calls().len(), 6);
