@@ -182,6 +182,21 @@ mod tests {
         let run = tables.find(&one).unwrap().unwrap();
         let Spread { sd, freedom } = tables.spread(&run).unwrap();
         assert!((sd - 0.649).abs() < 1e-3 && freedom == 157, "{sd}, {freedom}");
+        let group: Vec<f64> = (tables.runs.rows.iter())
+            .filter(|row| {
+                let is = |column: &str, value: &str| {
+                    equal(&row[tables.runs.header.iter().position(|name| name == column).unwrap()], value)
+                };
+                is("folder", "K_test_cos_first")
+                    && is("dataset", "cifar10")
+                    && is("branch_ratio", "0")
+                    && is("conv_kernel", "1")
+            })
+            .map(|row| row.deserialize::<Published>(Some(&tables.runs.header)).unwrap().top1)
+            .collect();
+        let found = crate::statistics::Mean::of(&group).unwrap();
+        let stored = tables.repeats.iter().find(|group| group.runs == 12 && group.last_sd == 1.036).unwrap();
+        assert!(found.n == stored.runs && (found.sd.unwrap() - stored.last_sd).abs() < 1e-3, "{found:?}");
         // Runs at ten times the learning rate differ more.
         assert!(tables.spread(&Published { lr: 1e-3, ..run.clone() }).unwrap().sd > 1.0);
         assert_eq!(tables.spread(&Published { model: "resnet50".to_owned(), ..run }), None);

@@ -117,8 +117,8 @@ impl ConvNn2d {
     pub fn from_tensors(config: &ConvNn2dConfig, weight: Tensor, bias: Tensor) -> Result<Self> {
         let path = "conv_nn_2d".to_owned();
         ensure(config.shuffle == Shuffle::None, &path, "shuffle", "set", "none for a layer from tensors")?;
-        let is_one = config.kernel != Kernel::DepthwiseSeparable;
-        ensure(is_one, &path, "kernel", "depthwise_separable", "standard or depthwise")?;
+        let has_one_weight = config.kernel != Kernel::DepthwiseSeparable;
+        ensure(has_one_weight, &path, "kernel", "depthwise_separable", "standard or depthwise")?;
         let k = config.neighbors;
         let fits = weight.rank() == 3 && weight.dims()[2] == k;
         ensure_shape(fits, "conv_nn_2d", "weight", &weight, || format!("(O, C, {k}), or (C, 1, {k}) if depthwise"))?;

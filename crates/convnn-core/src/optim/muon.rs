@@ -118,8 +118,8 @@ impl Muon {
     /// A variable of which `state` holds nothing starts with zeros, as before its first gradient.
     ///
     /// # Errors
-    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if `state` holds a tensor that belongs to no variable, or one of another shape, or only
-    /// one of AdamW's two tensors of a variable; the optimizer is then unchanged.
+    /// [`Error::OptimizerState`](crate::Error::OptimizerState) if `state` holds a tensor that belongs to no variable, or one
+    /// of another shape, or only one of AdamW's two tensors of a variable; the optimizer is then unchanged.
     pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
         let mut rest = state.clone();
         let velocity = |Matrix { name, var, .. }: &Matrix| {

@@ -10,7 +10,8 @@ use convnn_train::{Error, Result};
 
 /// List the presets, or show the layers and costs of one
 ///
-/// Columns: `tokens` is the number of positions that choose neighbors, `cand.` the number of candidates for each, and K the number of neighbors kept. A GFLOP is 10⁹
+/// Columns: `tokens` is the number of positions that choose neighbors, `cand.` the number of candidates for each, and K
+/// the number of neighbors kept. A GFLOP is 10⁹
 /// operations of the forward pass of one image, two per multiply-add.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -35,7 +35,8 @@ pub struct Args {
     /// A picture: PNG, JPEG or WebP, or - for standard input
     #[arg(value_name = "IMAGE", required_unless_present = "statistics")]
     image: Option<PathBuf>,
-    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the built-in model]
+    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the
+    /// built-in model]
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Draw one layer, counted from 1 [default: a sheet with all layers]

@@ -57,7 +57,7 @@ pub fn summary(result: &RunResult, path: &Path) -> String {
     if result.last.epoch == result.epochs {
         lines.push(format!("  convnn train --out {folder} --resume --epochs {longer}"));
     }
-    lines.extend([format!("  tensorboard --logdir {}", inside("tensorboard"))]);
+    lines.push(format!("  tensorboard --logdir {}", inside("tensorboard")));
     if let Some(runs) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         lines.push(format!("  convnn runs {}", shell_word(&runs.display().to_string())));
     }

@@ -57,8 +57,8 @@ pub struct Args {
     /// The run folder [default: the first free one of runs/PRESET-1, runs/PRESET-2, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Continue the run in --out, or start it if there is none. Without --preset or --config, the run keeps its
-    /// configuration. A larger --epochs extends it
+    /// Resume the run in --out, or start a new one. Without --preset or --config, the run keeps its configuration. A
+    /// larger --epochs extends it
     #[arg(long)]
     resume: bool,
     /// With --resume, learning_rate and the keys of its schedule may have other values from here on
@@ -239,7 +239,7 @@ impl Args {
 /// Leaves the message of an error in the run folder, for `convnn runs`. What is refused changes nothing.
 fn note_error(path: &Path, error: &Error) {
     let is_failure = !matches!(error, Error::Stopped { .. }) && error.exit_code() != exit::Exit::Input.code();
-    // Without a configuration there is no run: the folder has been emptied again.
+    // If setup failed, the folder has been cleaned up and must stay empty.
     if is_failure && path.join("config.toml").exists() {
         // The error itself is what matters; it may be that nothing can be written.
         let _ = std::fs::write(path.join(runs::ERROR), format!("{error}\n"));
