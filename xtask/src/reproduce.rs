@@ -110,6 +110,10 @@ impl Args {
             print(&format!("{}\nedit it, then: {command}\n", shown(&path)))?;
             return Ok(ExitCode::SUCCESS);
         }
+        // Collecting repeats the command that submitted.
+        if self.launcher == Launcher::Local && !self.report_only {
+            self.slurm.check_unused()?;
+        }
         let experiments = Experiments::read(&folder, &data_folder("paper"))?;
         if self.list {
             print(&list(&experiments)?)?;
@@ -131,8 +135,12 @@ impl Args {
             return self.dry_run(&plan, &trainer, &runs, &out);
         }
         if self.report_only {
+            let nothing = format!("no finished run of `{}` in {}", plan.name, shown(&out));
+            ensure!(out.exists(), "{nothing}; train with `cargo xtask reproduce {}`", plan.name);
             let finished = report(&plan, &runs, &out)?;
-            ensure!(finished > 0, "no finished run of `{}` in {}", plan.name, shown(&out));
+            if finished == 0 {
+                say(nothing);
+            }
             return Ok(ExitCode::from(u8::from(finished < runs.len())));
         }
         for (_, settings) in estimate::datasets(&runs) {

@@ -22,16 +22,17 @@ use crate::trainer::Trainer;
 /// Options of `--launcher slurm`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// With --launcher slurm: at most this many tasks at a time
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
-    throttle: u32,
-    /// With --launcher slurm: time limit of a task, as sbatch takes it; a run that needs longer is queued again
-    #[arg(long, value_name = "TIME", default_value = "04:00:00")]
-    time_limit: String,
-    /// With --launcher slurm: seconds before the limit at which a run saves and is queued again
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    signal_before: u32,
-    /// With --launcher slurm: an option for sbatch, such as --partition=gpu; repeatable
+    /// With --launcher slurm: at most this many tasks at a time [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    throttle: Option<u32>,
+    /// With --launcher slurm: time limit of a task, as sbatch takes it; a run that needs longer is queued again [default:
+    /// 04:00:00]
+    #[arg(long, value_name = "TIME")]
+    time_limit: Option<String>,
+    /// With --launcher slurm: seconds before the limit at which a run saves and is queued again [default: 120]
+    #[arg(long, value_name = "SECONDS")]
+    signal_before: Option<u32>,
+    /// With --launcher slurm: an option for sbatch, such as --partition=cpu; repeatable
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     sbatch: Vec<String>,
     /// With --launcher slurm: write the manifest and the script, and submit nothing
@@ -110,6 +111,19 @@ pub fn submit(
 }
 
 impl Options {
+    /// Fails if an option was given, which would have no effect on this machine.
+    pub fn check_unused(&self) -> Result<()> {
+        let given = [
+            ("--throttle", self.throttle.is_some()),
+            ("--time-limit", self.time_limit.is_some()),
+            ("--signal-before", self.signal_before.is_some()),
+            ("--sbatch", !self.sbatch.is_empty()),
+            ("--no-submit", self.no_submit),
+        ];
+        let unused = given.iter().find(|(_, given)| *given);
+        unused.map_or(Ok(()), |(option, _)| bail!("{option} needs --launcher slurm"))
+    }
+
     /// The script of an array.
     fn script(&self, trainer: &Trainer, tasks: &[Task], folder: &Path) -> Result<String> {
         let folder = text(folder.as_os_str().to_owned())?;
@@ -119,7 +133,8 @@ impl Options {
         );
         let cores = trainer.threads.map_or(String::new(), |threads| format!("#SBATCH --cpus-per-task={threads}\n"));
         let more: String = self.sbatch.iter().map(|option| format!("#SBATCH {option}\n")).collect();
-        let (throttle, limit, before) = (self.throttle, &self.time_limit, self.signal_before);
+        let (throttle, before) = (self.throttle.unwrap_or(32), self.signal_before.unwrap_or(120));
+        let limit = self.time_limit.as_deref().unwrap_or("04:00:00");
         Ok(format!(
             "#!/bin/bash\n\
              # Made by `cargo xtask reproduce --launcher slurm`: one task for each line of manifest.jsonl.\n\

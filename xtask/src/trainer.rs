@@ -115,10 +115,6 @@ impl Trainer {
         let parent = log.parent().map_or(Ok(()), fs::create_dir_all);
         let file = parent.and_then(|()| OpenOptions::new().create(true).append(true).open(log));
         let file = file.with_context(|| format!("cannot write {}", shown(log)))?;
-        if let Some(threads) = self.threads {
-            // Candle has threads of its own, which wait for each other busily: runs side by side would keep each other waiting.
-            command.env("CANDLE_NUM_THREADS", threads.to_string());
-        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         command.spawn().with_context(|| format!("cannot start {}", shown(&self.program)))
     }

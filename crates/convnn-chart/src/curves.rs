@@ -103,14 +103,16 @@ impl Panel {
             .draw()?;
         let mut ends = Vec::new();
         for (line, colour) in self.lines.iter().zip(COLOURS.into_iter().cycle()) {
-            let dashed: Vec<_> = line.dashed.iter().copied().filter(|point| point.0 <= last).collect();
+            let is_shown = |point: &(i32, f64)| point.0 <= last && point.1.is_finite();
+            let dashed: Vec<_> = line.dashed.iter().copied().filter(is_shown).collect();
             chart.draw_series(DashedLineSeries::new(dashed, 5, 4, colour.mix(0.55).stroke_width(1)))?;
             for curve in &line.solid {
                 let curve: Vec<_> = curve.iter().copied().filter(|point| point.1.is_finite()).collect();
                 chart.draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?;
                 // Dots show single epochs, as long as they do not run together.
-                let size = if last - first <= 40 { 3 } else { 0 };
-                chart.draw_series(curve.iter().map(|&point| Circle::new(point, size, colour.filled())))?;
+                if last - first <= 40 {
+                    chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+                }
                 ends.extend(curve.last().map(|&point| (point, colour)));
             }
         }

@@ -13,9 +13,9 @@ pub mod testing;
 
 pub use error::{Error, Result};
 pub use grid::Grid;
-pub use kernel::allocator;
 pub use kernel::backward::backward;
 pub use kernel::simd::instruction_set;
+pub use kernel::{allocator, threads};
 pub use layers::{
     AttentionWeights, Branching2d, Branching2dAttention, Branching2dAttentionConfig, Branching2dConfig, ConvNn1d,
     ConvNn1dConfig, ConvNn2d, ConvNn2dAttention, ConvNn2dAttentionConfig, ConvNn2dConfig, ConvNnAttention,

@@ -39,12 +39,13 @@ impl Split {
     /// Creates a split from images of `side`×`side` pixels, (n, 3, side, side) row-major, and their labels.
     ///
     /// # Errors
-    /// If the numbers of images, labels and coarse labels differ.
+    /// If the numbers of images, labels and coarse labels differ, or `side` is 0.
     pub fn with_side(side: usize, images: Vec<u8>, labels: Vec<u16>, coarse: Option<Vec<u16>>) -> Result<Self> {
         let n = labels.len();
         let n_coarse = coarse.as_ref().map_or(n, Vec::len);
-        let expected = n * CHANNELS * side * side;
-        if images.len() != expected || n_coarse != n {
+        let bytes = n as u128 * CHANNELS as u128 * (side as u128).pow(2);
+        let expected = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if images.len() as u128 != bytes || n_coarse != n || side == 0 {
             return Err(Error::SplitShape { bytes: images.len(), expected, labels: n, coarse: n_coarse });
         }
         Ok(Self { side, images, labels, coarse })

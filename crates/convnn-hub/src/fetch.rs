@@ -124,6 +124,13 @@ pub trait Target: Write {
     fn clear(&mut self) -> std::io::Result<()>;
 }
 
+/// For answers that are not stored.
+impl Target for std::io::Sink {
+    fn clear(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 pub(crate) fn agent(config: &HubConfig, size: u64) -> Result<Agent, String> {
     let timeout = Some(config.timeout);
     let proxy = config.proxy.as_deref().map(Proxy::new).transpose();
@@ -226,7 +233,7 @@ pub(crate) fn copy(mut body: Body, expected: Expected<'_>, target: &mut impl Wri
         target.write_all(&chunk[..read]).map_err(|error| lasting(error.to_string()))?;
     }
     match bytes.len() as u64 {
-        found if found > most => return Err(lasting(format!("more than {most} bytes, as many as expected"))),
+        found if found > most => return Err(lasting(format!("more than the expected {most} bytes"))),
         found if !fits(found) => return Err(passing(wrong(found))),
         _ => {}
     }

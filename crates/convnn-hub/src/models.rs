@@ -3,7 +3,7 @@
 //! They lie in the cache in the layout of the other hub tools: `models--OWNER--NAME/snapshots/COMMIT/FILE`, and
 //! `refs/REVISION` holds the commit that a revision had when it was last resolved.
 
-use crate::fetch::{Expected, Refusal, Size, Target, fetch};
+use crate::fetch::{Expected, Refusal, Size, fetch};
 use crate::file::{self, Failed, save};
 use crate::name::is_commit;
 use crate::{Error, HubConfig, ModelId, Result, hex};
@@ -11,17 +11,17 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 const SUMS: &str = "SHA256SUMS";
 const CONFIG: &str = "config.json";
-const CARD: &str = "README.md";
 const MODEL: &str = "model.safetensors";
 
 /// The files in the order in which they are downloaded: the digests first, so that they hold the others, and the model
-/// last, so that a snapshot with a model is complete.
-const FILES: [&str; 4] = [SUMS, CONFIG, CARD, MODEL];
+/// last, so that a snapshot with a model is complete. The model card stays on the hub: people edit it there, and its digest
+/// then no longer fits.
+const FILES: [&str; 3] = [SUMS, CONFIG, MODEL];
 
 /// The most bytes of a list of files, of a file of text, and of a model.
 const MOST_LIST: u64 = 16 << 20;
@@ -98,7 +98,7 @@ type Sizes = BTreeMap<String, (u64, Option<String>)>;
 fn list(config: &HubConfig, id: &ModelId) -> Result<(String, Sizes)> {
     let path = format!("api/models/{}/revision/{}?blobs=true", id.name(), id.revision().replace('/', "%2F"));
     let expected = Expected { size: Size::AtMost(MOST_LIST), sha256: None };
-    let bytes = fetch(config, &path, expected, &mut Nowhere).map_err(|refusal| match refusal.status {
+    let bytes = fetch(config, &path, expected, &mut io::sink()).map_err(|refusal| match refusal.status {
         Some(401 | 404) => Error::Missing { model: id.to_string(), endpoint: config.shown_endpoint() },
         _ => transfer(config, format!("looking up {id}"), refusal),
     })?;
@@ -147,23 +147,4 @@ fn transfer(config: &HubConfig, what: String, refusal: Refusal) -> Error {
 
 fn answer(config: &HubConfig, id: &ModelId, found: String, expected: &'static str) -> Error {
     Error::Answer { endpoint: config.shown_endpoint(), model: id.to_string(), found, expected }
-}
-
-/// For answers that are not stored.
-struct Nowhere;
-
-impl Write for Nowhere {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Target for Nowhere {
-    fn clear(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -4,7 +4,7 @@
 //! which files are large, those are sent to the storage that the Git LFS protocol names, and one commit has them all.
 
 use crate::fetch::{
-    Expected, Failure, Refusal, Size, agent, copy, failure, on_hub, parse, permit, refusal, retried, same_origin,
+    Expected, Failure, Refusal, Size, agent, copy, failure, fetch, on_hub, parse, permit, refusal, retried, same_origin,
 };
 use crate::{Error, HubConfig, ModelId, Result, hex};
 use base64::Engine;
@@ -89,23 +89,33 @@ impl Session<'_> {
     fn create(&self) -> Result<()> {
         let (owner, name) = self.push.id.name().split_once('/').unwrap_or_default();
         let body = json!({ "name": name, "organization": owner, "private": self.push.private, "type": "model" });
-        self.create_at("api/repos/create", &body, "creating the repository")?;
+        let model = format!("api/models/{}", self.push.id.name());
+        self.create_at("api/repos/create", &body, &model, "creating the repository")?;
         match self.push.id.revision() {
             "main" => Ok(()),
             _ => {
-                let path = format!("api/models/{}/branch/{}", self.push.id.name(), self.branch());
-                self.create_at(&path, &json!({}), "creating the branch")
+                let (path, branch) = (format!("{model}/branch/{}", self.branch()), self.branch());
+                self.create_at(&path, &json!({}), &format!("{model}/revision/{branch}"), "creating the branch")
             }
         }
     }
 
-    fn create_at(&self, path: &str, body: &Value, what: &str) -> Result<()> {
+    /// Creates what is described at `result` once it exists.
+    fn create_at(&self, path: &str, body: &Value, result: &str, what: &str) -> Result<()> {
         match self.send(Method::POST, &on_hub(self.config, path), JSON, body.to_string().as_bytes()) {
             // It is there already.
             Err(Refusal { status: Some(409), .. }) => Ok(()),
+            // A token for one repository may not create any, but may write to the one that is there.
+            Err(Refusal { status: Some(403), .. }) if self.exists(result) => Ok(()),
             Err(refusal) => Err(transfer(self.config, what, &refusal)),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Whether the hub describes something at `path` to this token.
+    fn exists(&self, path: &str) -> bool {
+        let expected = Expected { size: Size::AtMost(MOST_ANSWER), sha256: None };
+        fetch(self.config, path, expected, &mut std::io::sink()).is_ok()
     }
 
     /// The names of the files that the hub keeps in its storage.

@@ -1,11 +1,11 @@
 //! Decoding untrusted pictures.
 
 use crate::{CHANNELS, center_square};
-use image::error::{LimitError, LimitErrorKind};
+use image::error::{LimitError, LimitErrorKind, UnsupportedErrorKind};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Cursor, Seek};
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 /// The largest width and height in pixels.
@@ -33,7 +33,7 @@ pub enum PictureError {
     #[error("not a regular file")]
     NotAFile,
     /// Larger than [`Picture::decode`] accepts.
-    #[error("more than {LARGEST_SIDE} pixels in a row or column, or {} MiB once decoded", MOST_BYTES >> 20)]
+    #[error("more than {LARGEST_SIDE} pixels in a row or column, or {} MiB as a file or decoded", MOST_BYTES >> 20)]
     TooLarge,
     /// No pixels.
     #[error("an empty picture")]
@@ -49,25 +49,34 @@ impl Picture {
     /// # Errors
     /// Those of [`Self::decode`], and [`PictureError::Io`] and [`PictureError::NotAFile`].
     pub fn open(path: &Path) -> Result<Self, PictureError> {
-        match fs::metadata(path)?.is_file() {
-            true => Self::read(BufReader::new(File::open(path)?)),
-            false => Err(PictureError::NotAFile),
+        if !fs::metadata(path)?.is_file() {
+            return Err(PictureError::NotAFile);
         }
+        // The size is checked before anything is read, and the file may still grow.
+        let file = File::open(path)?;
+        if file.metadata()?.len() > MOST_BYTES {
+            return Err(PictureError::TooLarge);
+        }
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+        Self::decode(&bytes)
     }
 
     /// Decodes a PNG, JPEG or WebP file held in memory, and turns it as its EXIF orientation says.
     ///
     /// Like Pillow's `convert("RGB")`, it repeats gray three times and drops transparency. Of an animation it takes the
-    /// first frame. At most 32,768 pixels a side and 256 MiB decoded, checked before any pixel is.
+    /// first frame. At most 32,768 pixels a side and 256 MiB decoded, checked before any pixel is. A file that is cut off is
+    /// an error.
     ///
     /// # Errors
     /// [`PictureError::TooLarge`], [`PictureError::Empty`], [`PictureError::Damaged`].
     pub fn decode(bytes: &[u8]) -> Result<Self, PictureError> {
-        Self::read(Cursor::new(bytes))
-    }
-
-    fn read(file: impl BufRead + Seek) -> Result<Self, PictureError> {
-        let mut reader = ImageReader::new(file).with_guessed_format()?;
+        let cut_off = || PictureError::Damaged("the file is cut off".to_owned());
+        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+        // The decoder fills in gray for what is missing.
+        if reader.format() == Some(ImageFormat::Jpeg) && !has_end(bytes) {
+            return Err(cut_off());
+        }
         let mut limits = Limits::default();
         limits.max_image_width = Some(LARGEST_SIDE);
         limits.max_image_height = Some(LARGEST_SIDE);
@@ -89,7 +98,11 @@ impl Picture {
         };
         let pixels = decode().map_err(|error| match error {
             ImageError::Limits(_) => PictureError::TooLarge,
-            ImageError::IoError(error) => PictureError::Io(error),
+            // All bytes are in memory: what fails is reading beyond them.
+            ImageError::IoError(_) => cut_off(),
+            ImageError::Unsupported(error) if matches!(error.kind(), UnsupportedErrorKind::Format(_)) => {
+                PictureError::Damaged("not a PNG, JPEG or WebP picture".to_owned())
+            }
             // One line: decoders put the cause on a second one.
             error => PictureError::Damaged(error.to_string().replace('\n', " ")),
         })?;
@@ -121,6 +134,12 @@ impl Picture {
         debug_assert_eq!(self.rgb.len(), CHANNELS * self.width * self.height);
         center_square(&self.rgb, self.width, self.height, side)
     }
+}
+
+/// Whether the last scan of a JPEG file is followed by the marker of its end. Data of a scan never contain it.
+fn has_end(jpeg: &[u8]) -> bool {
+    let last = |marker: &[u8; 2]| jpeg.windows(2).rposition(|bytes| bytes == marker.as_slice());
+    last(b"\xff\xd9") > last(b"\xff\xda")
 }
 
 impl std::fmt::Debug for Picture {
@@ -165,12 +184,20 @@ mod tests {
         assert!(line(Picture::open(&golden("none.png")).unwrap_err()).contains("No such file"));
         for name in ["cmyk.jpg", "animated.webp", "animated.png", "deep.png"] {
             let bytes = fs::read(golden(name)).unwrap();
-            for part in 0..16 {
-                // A cut may leave a whole first frame, or pixels that the format lets be missing.
-                if let Err(error) = Picture::decode(&bytes[..bytes.len() * part / 16]) {
-                    line(error);
-                }
+            // Animations may be cut after a whole first frame, and PNG after its pixels.
+            let most = if name.ends_with(".jpg") { bytes.len() } else { bytes.len() / 8 };
+            for length in 0..most {
+                line(Picture::decode(&bytes[..length]).unwrap_err());
             }
         }
+    }
+
+    /// A file that claims to be a picture and is larger than memory is not read.
+    #[test]
+    fn a_huge_file_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.jpg");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        assert!(matches!(Picture::open(&path), Err(PictureError::TooLarge)));
     }
 }

@@ -8,12 +8,12 @@ use convnn_models::{Model, presets};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:28} {:>12} {:>9}  summary", "preset", "parameters", "GFLOPs");
     for preset in presets() {
-        let config = (preset.config)();
+        let config = preset.config();
         let gflops = config.flops()? as f64 / 1e9;
         println!("{:28} {:>12} {gflops:>9.4}  {}", preset.name, config.parameter_count()?, preset.summary);
     }
     for preset in presets().iter().filter(|preset| preset.name.contains("compact")) {
-        let config = (preset.config)();
+        let config = preset.config();
         let parameters = Parameters::new(&Streams::new(42), DType::F32, &Device::Cpu);
         let model = Model::new(&config, parameters.builder())?;
         let side = config.image_size();

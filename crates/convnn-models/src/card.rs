@@ -30,14 +30,15 @@ impl ModelCard {
         let mut text = format!(
             "---\n{license}library_name: convnn\npipeline_tag: image-classification\ntags:\n- convnn\n- image-classification\n---\n\n\
              # {title}\n\n\
-             A {architecture} with layers of kind `{kind}`, from an implementation of Convolutional Nearest Neighbors\n\
-             (arXiv 2511.14137).\n\n\
+             A {architecture} with layers of kind `{kind}`, trained with [convnn]({repository}), an implementation of\n\
+             Convolutional Nearest Neighbors (arXiv 2511.14137).\n\n\
              | | |\n|---|---|\n\
              | images | {side}×{side}, RGB, normalized |\n\
              | classes | {classes} |\n\
              | parameters | {parameters} |\n\
              | GFLOPs per image | {gflops:.4} |\n",
-            license = self.license.as_ref().map(|name| format!("license: {name}\n")).unwrap_or_default(),
+            license = self.license.as_deref().map(license).unwrap_or_default(),
+            repository = env!("CARGO_PKG_REPOSITORY"),
             kind = config.layer_kind(),
         );
         for (what, value) in &self.metrics {
@@ -48,9 +49,18 @@ impl ModelCard {
             text,
             "\n## Files\n\n`model.safetensors` holds the tensors under PyTorch's names; `config.json` holds the configuration:\n\n\
              ```json\n{configuration}\n```\n\n\
-             ## Use\n\n```rust\nlet loaded = convnn_models::Model::load(folder, DType::F32, &Device::Cpu)?;\n```\n"
+             ## Use\n\n```rust\nuse candle_core::{{DType, Device}};\nuse convnn_models::Model;\n\n\
+             let loaded = Model::load(\"FOLDER\", DType::F32, &Device::Cpu)?;\n```\n"
         );
         text += &self.sections;
         Ok(text)
+    }
+}
+
+/// The line of the metadata that names the license. Hubs take a list of names in place of `MIT OR Apache-2.0`.
+fn license(name: &str) -> String {
+    match name.contains(" OR ") {
+        true => format!("license: [{}]\n", name.replace(" OR ", ", ").to_lowercase()),
+        false => format!("license: {name}\n"),
     }
 }

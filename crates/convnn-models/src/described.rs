@@ -168,7 +168,7 @@ fn preprocessing(value: &Value) -> Result<Preprocessing, Wrong> {
 }
 
 fn labels(value: &Value, keys: &[&str]) -> Result<Vec<String>, Wrong> {
-    let expected = "a list of texts, the names of the classes";
+    let expected = "a list of strings, the names of the classes";
     let list = value.as_array().ok_or_else(|| Wrong::found(keys, value, expected))?;
     let name = |value: &Value| match value.as_str() {
         Some(name) => Ok(name.to_owned()),

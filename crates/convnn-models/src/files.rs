@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes `bytes` to `path` so that any reader, even after a power failure, finds the old file or the new one.
 ///
@@ -10,14 +11,17 @@ use std::path::Path;
 /// umask. On failure the old file stays, and the hidden one is removed.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    // Two threads that write the same file must not share the hidden one.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_file_name(format!(".{name}.{}.{write}", std::process::id()));
     let written = File::create(&aside).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&aside, path)
     });
     if let Err(error) = written {
-        // The first error is the one to report; a leftover is overwritten by the next write.
+        // The first error is the one to report.
         let _ = fs::remove_file(&aside);
         return Err(error);
     }

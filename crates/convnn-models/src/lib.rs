@@ -38,3 +38,7 @@ pub use presets::{Decay, Preset, Training, preset, presets};
 pub use summary::{Choice, LayerSummary};
 pub use vgg::{Vgg, VggConfig};
 pub use vit::{Vit, VitConfig};
+
+pub use convnn_image::Normalization;
+#[cfg(feature = "hub")]
+pub use convnn_hub::{HubConfig, ModelId};

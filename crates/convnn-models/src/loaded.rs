@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use std::path::Path;
 
-/// A trained model with what its folder says of it.
+/// A trained model with what its folder says about it.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The model with its weights.
@@ -34,15 +34,15 @@ impl Model {
     /// use candle_nn::Module;
     /// use convnn_models::Model;
     ///
-    /// let loaded = Model::load("weights/cifar10_hybrid".as_ref(), DType::F32, &Device::Cpu)?;
+    /// let loaded = Model::load("weights/cifar10_hybrid", DType::F32, &Device::Cpu)?;
     /// let preprocessing = loaded.preprocessing.expect("stored with the weights");
     /// let (rgb, height, width) = (vec![128u8; 3 * 480 * 640], 480, 640);
     /// let logits = loaded.model.forward(&preprocessing.apply(&rgb, height, width)?)?;
     /// assert_eq!(logits.dims(), [1, loaded.config.classes()]);
     /// # Ok(()) }
     /// ```
-    pub fn load(folder: &Path, dtype: DType, device: &Device) -> Result<Loaded> {
-        Loaded::new(weights::load(folder)?, dtype, device)
+    pub fn load(folder: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Loaded> {
+        Loaded::new(weights::load(folder.as_ref())?, dtype, device)
     }
 
     /// [`Self::load`] of a model on the Hugging Face hub, which is downloaded into the cache unless it is there; see
@@ -54,8 +54,7 @@ impl Model {
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use candle_core::{DType, Device};
-    /// use convnn_hub::HubConfig;
-    /// use convnn_models::Model;
+    /// use convnn_models::{HubConfig, Model};
     ///
     /// let hub = HubConfig::new("/home/me/.cache/huggingface/hub");
     /// let loaded = Model::load_hub(&hub, &"OWNER/NAME".parse()?, DType::F32, &Device::Cpu)?;
@@ -68,7 +67,7 @@ impl Model {
         dtype: DType,
         device: &Device,
     ) -> Result<Loaded> {
-        Self::load(&convnn_hub::download(hub, id)?, dtype, device)
+        Self::load(convnn_hub::download(hub, id)?, dtype, device)
     }
 
     /// [`Self::load`] from the contents of `config.json` and `model.safetensors`, such as those embedded in a program.

@@ -13,7 +13,8 @@
 //! branch_ratio = 0.5
 //! ```
 //!
-//! Every key has a default, so a table lists only what it changes; a serialised configuration lists everything.
+//! Every key but `architecture` and `kind` has a default, so a table lists only what it changes; a serialized
+//! configuration lists everything.
 
 use crate::error::ensure;
 use crate::layer::LayerConfig;
@@ -96,15 +97,15 @@ macro_rules! architectures {
             /// Floating-point operations of the forward pass of one image, counted from the configuration.
             ///
             /// A multiply-add is 2 operations. All products of matrices count: linear layers, convolutions,
-            /// aggregations, similarities and attention. In a Vision Transformer, what the published counter counts
-            /// besides counts here too, 1 operation per element: residuals, the addition of positions, the modulation
+            /// aggregations, similarities and attention. For a Vision Transformer, the extra terms of the published
+            /// counter are included, 1 operation per element: residuals, the addition of positions, the modulation
             /// of neighbors, and scaling, masking and rotation in the baselines. Biases, norms, activations, pooling,
             /// softmax and the search for the K largest scores do not count. Work that the models skip does: the
             /// repeated pool of a VGG, and the last MLP of a Vision Transformer for all tokens but the class token.
             ///
             /// The published figures lack 1-D and "same" convolutions; with those added they agree.
             ///
-            /// Fails as [`Self::check`] does.
+            /// Fails as [`Model::new`] does.
             pub fn flops(&self) -> Result<u64> {
                 Ok(self.rows()?.iter().map(|row| row.flops).sum())
             }
@@ -168,34 +169,35 @@ architectures! {
 }
 
 impl ModelConfig {
-    /// Checks the whole configuration, including that every layer has as many candidates as it has neighbors.
+    /// Checks the whole configuration, including that every layer has as many candidates as it has neighbors, and that
+    /// an image takes at most 1000 GFLOPs.
     ///
     /// This builds the model with parameters that take no memory.
     pub fn check(&self) -> Result<()> {
         self.shapes()?;
         let flops = self.flops()?;
         let expected = format!("at most {} GFLOPs per image", limits::FLOPS / 1_000_000_000);
-        let found = format!("{}, which makes {} GFLOPs per image", self.image_size(), flops / 1_000_000_000);
+        let found = format!("{}, which makes {:.1} GFLOPs per image", self.image_size(), flops as f64 / 1e9);
         ensure(flops <= limits::FLOPS, "model.image", found, &expected)
     }
 
     /// Name and shape of every parameter and running statistic, sorted by name.
     ///
-    /// Fails as [`Self::check`] does.
+    /// Fails as [`Model::new`] does.
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
         Ok(shapes::record(|vb| self.build(vb))?.1)
     }
 
     /// Number of trainable values.
     ///
-    /// Fails as [`Self::check`] does.
+    /// Fails as [`Model::new`] does.
     pub fn parameter_count(&self) -> Result<usize> {
         Ok(trainable(&self.shapes()?).map(|(_, values)| values).sum())
     }
 
     /// The layers and what lies between them, from the images to the logits, with their costs.
     ///
-    /// Operations and parameters add up to [`Self::flops`] and [`Self::parameter_count`]. Fails as [`Self::check`] does.
+    /// Operations and parameters add up to [`Self::flops`] and [`Self::parameter_count`]. Fails as [`Model::new`] does.
     pub fn layers(&self) -> Result<Vec<LayerSummary>> {
         let (mut rows, shapes) = (self.rows()?, self.shapes()?);
         for (name, values) in trainable(&shapes) {
@@ -212,7 +214,7 @@ impl ModelConfig {
 
     /// What the memory of training depends on.
     ///
-    /// Fails as [`Self::check`] does.
+    /// Fails as [`Model::new`] does.
     pub fn memory(&self) -> Result<Memory> {
         Ok(Memory::new(&self.shapes()?, &self.rows()?, self.image_size()))
     }
@@ -302,7 +304,7 @@ impl Model {
     /// use convnn_core::{Parameters, Streams};
     /// use convnn_models::{Model, preset};
     ///
-    /// let config = (preset("vgg11_compact").unwrap().config)();
+    /// let config = preset("vgg11_compact").unwrap().config();
     /// let parameters = Parameters::new(&Streams::new(42), DType::F32, &Device::Cpu);
     /// let model = Model::new(&config, parameters.builder())?;
     /// let images = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu)?;

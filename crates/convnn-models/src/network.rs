@@ -28,7 +28,7 @@ pub(crate) trait Architecture {
     }
 }
 
-/// What is done with each layer under test during a forward pass.
+/// A callback that receives each layer under test during a forward pass.
 pub type Observe<'a> = &'a mut dyn FnMut(Observed<'_>) -> convnn_core::Result<()>;
 
 /// A network from images to logits.

@@ -37,7 +37,8 @@ impl<'a> Observed<'a> {
     }
 
     /// The neighbors that the layer chooses for these tokens: (B, N, K), or (B·heads, N, K) from a mixer with heads.
-    /// `None` for a layer that chooses none, such as a convolution.
+    /// `None` for a layer that chooses none, such as a convolution. Random candidates are those of the pass in a VGG, and
+    /// those of evaluation in a Vision Transformer.
     ///
     /// This selects them once more; the forward pass does not keep them.
     ///

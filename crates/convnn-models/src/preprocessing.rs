@@ -62,20 +62,27 @@ impl Preprocessing {
     /// Images that have the right size already, one after the other as planes of bytes (n, 3, size, size), as an input.
     ///
     /// # Errors
-    /// [`Error::Core`] if the number of bytes is not a multiple of that of an image; [`Error::Value`] if `size` is 0.
+    /// [`Error::Value`] if the number of bytes is not a multiple of that of an image, if `size` is 0, or if the mean or
+    /// the standard deviation cannot normalize.
     pub fn tensor(&self, planes: &[u8]) -> Result<Tensor> {
-        if self.size == 0 {
-            let (found, expected) = ("0".to_owned(), "at least 1".to_owned());
+        self.check(self.size)?;
+        let plane = self.size.checked_mul(self.size).filter(|&plane| plane > 0);
+        let image = plane.and_then(|plane| plane.checked_mul(CHANNELS));
+        let (Some(plane), Some(image)) = (plane, image) else {
+            let (found, expected) = (self.size.to_string(), "the side of an image, at least 1".to_owned());
             return Err(Error::Value { key: "preprocessing.size", found, expected });
+        };
+        if !planes.len().is_multiple_of(image) {
+            let (found, expected) = (format!("{} bytes", planes.len()), format!("a multiple of {image}, an image's"));
+            return Err(Error::Value { key: "planes", found, expected });
         }
-        let plane = self.size * self.size;
         let tables = self.normalization().table();
         let values: Vec<f32> = planes
             .chunks(plane)
             .zip(tables.iter().cycle())
             .flat_map(|(plane, table)| plane.iter().map(|&byte| table[usize::from(byte)]))
             .collect();
-        let images = planes.len() / (CHANNELS * plane);
+        let images = planes.len() / image;
         Ok(Tensor::from_vec(values, (images, CHANNELS, self.size, self.size), &Device::Cpu)?)
     }
 

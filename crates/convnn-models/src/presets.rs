@@ -24,8 +24,7 @@ pub struct Preset {
     pub name: &'static str,
     /// What it is and where its numbers come from.
     pub summary: &'static str,
-    /// The configuration, for 10 classes.
-    pub config: fn() -> ModelConfig,
+    config: fn() -> ModelConfig,
     /// How to train it.
     pub training: Training,
 }
@@ -73,6 +72,13 @@ const COMPACT: Training = Training { batch_size: 128, learning_rate: 1e-3, decay
 
 /// With PyTorch's initial values of the last layer, the loss starts 10 % above chance level.
 const COMPACT_HEAD_GAIN: f64 = 0.1;
+
+impl Preset {
+    /// The configuration, for 10 classes.
+    pub fn config(&self) -> ModelConfig {
+        (self.config)()
+    }
+}
 
 /// Every preset.
 pub fn presets() -> &'static [Preset] {
@@ -158,7 +164,7 @@ static PRESETS: &[Preset] = &[
         "vit_tiny_random",
         PAPER,
         vit(conv_nn(Candidates::Random { n: 32 })),
-        "vit_tiny with neighbors among 32 random tokens (paper's best ViT on CIFAR)"
+        "vit_tiny with neighbors among 32 random tokens (paper's comparison with attention)"
     ),
     preset!(
         "vit_tiny_spatial",

@@ -65,7 +65,8 @@ pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The files that hold tensors as type `dtype`, their configuration and a model card.
 ///
-/// Fails if the tensors are not those of `config` ([`Error::Names`], [`Error::Tensor`]) or not finite, in `dtype` too.
+/// Fails if `dtype` is not f16, bf16, f32 or f64, or if the tensors are not those of `config` ([`Error::Names`],
+/// [`Error::Tensor`]) or not finite, in `dtype` too.
 pub fn encode(
     config: &ModelConfig,
     tensors: impl IntoIterator<Item = (String, Tensor)>,
@@ -73,6 +74,8 @@ pub fn encode(
     dtype: DType,
 ) -> Result<Files> {
     let origin = "the parameters given";
+    let holds_weights = matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+    ensure(holds_weights, "dtype", dtype.as_str(), "f16, bf16, f32 or f64")?;
     let mut tensors = accept(origin, config, tensors)?;
     tensors.extend(config.buffers()?.into_iter().map(|(name, buffer)| (name.to_owned(), buffer)));
     for (name, tensor) in &mut tensors {
@@ -89,16 +92,25 @@ pub fn encode(
     Ok(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect())
 }
 
-/// Writes `files`, and then their digests, into `folder`, creating it if necessary; other files there stay. Each file is
-/// replaced as a whole: see [`write_durably`].
+/// Writes `files`, and then their digests, into `folder`, creating it if necessary. Each file is replaced as a whole: see
+/// [`write_durably`]. Files that an earlier call wrote and this one does not are removed; other files stay.
 pub fn write(folder: &Path, files: &Files) -> Result<Digests> {
     create_folders(folder).map_err(io(folder))?;
+    // Digests that cannot be read name nothing.
+    let earlier = Digests::read(folder).ok().flatten();
     let digests = Digests::of(files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())));
     let sums = digests.text();
     let files = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
     for (name, bytes) in files.chain([(SUMS_FILE, sums.as_bytes())]) {
         let path = folder.join(name);
         write_durably(&path, bytes).map_err(io(&path))?;
+    }
+    for name in earlier.iter().flat_map(Digests::names).filter(|name| digests.get(name).is_none()) {
+        let path = folder.join(name);
+        // Only a plain name is one that was written here.
+        if path.file_name().is_some_and(|file| file == name) && path.is_file() {
+            std::fs::remove_file(&path).map_err(io(&path))?;
+        }
     }
     Ok(digests)
 }
@@ -121,7 +133,7 @@ fn describe(config: &ModelConfig, card: &ModelCard) -> Result<String> {
 
 fn check_labels(labels: &[String], config: &ModelConfig) -> Result<()> {
     let expected = format!("{}, one for each class of the model", config.classes());
-    ensure(labels.len() == config.classes(), LABELS, labels.len(), &expected)
+    ensure(labels.len() == config.classes(), LABELS, format!("a list of {}", labels.len()), &expected)
 }
 
 /// Reads a weights folder.
@@ -138,22 +150,27 @@ pub fn load(folder: &Path) -> Result<Stored> {
     };
     let mut stored = decode(folder, &read(CONFIG_FILE, CONFIG_BYTES)?, &read(MODEL_FILE, u64::MAX)?)?;
     let classes = folder.join(CLASSES_FILE);
-    if stored.labels.is_none() && classes.exists() {
-        let labels = read_labels(&read(CLASSES_FILE, CONFIG_BYTES)?);
-        stored.labels = Some(labels.map_err(|reason| Error::Damaged { path: classes, reason })?);
+    // Saving over a folder of an earlier version leaves its file of names there, which is not listed.
+    let belongs = digests.as_ref().is_none_or(|digests| digests.get(CLASSES_FILE).is_some());
+    if stored.labels.is_none() && belongs && classes.exists() {
+        let damaged = |reason| Error::Damaged { path: classes.clone(), reason };
+        let labels = read_labels(&read(CLASSES_FILE, CONFIG_BYTES)?).map_err(damaged)?;
+        check_labels(&labels, &stored.config).map_err(|error| damaged(error.to_string()))?;
+        stored.labels = Some(labels);
     }
     Ok(stored)
 }
 
-/// What a weights folder holds whose files `config.json` and `model.safetensors` have these contents; fails as [`load`]
-/// does, with names of files in `folder`.
+/// Decodes a weights folder from the contents of its `config.json` and `model.safetensors`.
+///
+/// Fails as [`load`] does; errors name the files as those in `folder`.
 pub fn decode(folder: &Path, config: &[u8], model: &[u8]) -> Result<Stored> {
     let path = folder.join(CONFIG_FILE);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
     let Described { config, preprocessing, labels } = Described::read(config).map_err(damaged)?;
+    config.check().map_err(|error| damaged(error.to_string()))?;
     let path = folder.join(MODEL_FILE);
     let tensors = accept(&path.display().to_string(), &config, parse(&path, model)?)?;
-    // The configuration itself has been checked by now.
     let checked = match &preprocessing {
         Some(preprocessing) => preprocessing.check(config.image_size()),
         None => Ok(()),

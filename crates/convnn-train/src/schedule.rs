@@ -9,7 +9,7 @@ use std::f64::consts::PI;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Schedule {
-    /// It does not.
+    /// The rate stays constant.
     Constant,
     /// Along half a cosine, from the full rate to 0 after the last step.
     Cosine,
@@ -28,10 +28,10 @@ pub enum Schedule {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScheduleUnit {
-    /// With every step.
+    /// Updated every step.
     #[default]
     Step,
-    /// With every epoch: all its steps have the same rate.
+    /// Updated every epoch: all its steps have the same rate.
     Epoch,
 }
 

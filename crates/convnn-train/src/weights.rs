@@ -93,7 +93,7 @@ impl Weights {
     /// # Errors
     /// Those of [`convnn_models::weights::decode`].
     pub fn embedded() -> Result<Self> {
-        let origin = PathBuf::from("the model inside this program");
+        let origin = PathBuf::from("the built-in model");
         let stored = convnn_models::weights::decode(&origin, EMBEDDED_CONFIG, EMBEDDED_MODEL)?;
         Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
     }

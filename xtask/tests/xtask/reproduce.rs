@@ -225,6 +225,8 @@ fn invalid_input_is_rejected_before_anything_is_written() {
     );
     assert_rejected(&["quick", "--data", "no/such/folder"], &["--data no/such/folder: no such folder"]);
     assert_rejected(&["--report-only"], &["no finished run of `smoke`"]);
+    assert_rejected(&["--no-submit"], &["--no-submit needs --launcher slurm"]);
+    assert_rejected(&["--throttle", "2"], &["--throttle needs --launcher slurm"]);
     assert_rejected(&["--seeds", "0"], &["0 is not in 1..=1000"]);
     assert_rejected(&["--jobs", "0"], &["0 is not in 1..=1024"]);
     assert_rejected(&["--new", "my family"], &["--new my family: expected a name of letters, digits and `_`"]);
@@ -523,7 +525,8 @@ fn slurm_gets_an_array_of_the_same_runs() {
     assert_succeeds(&again.unwrap());
     let calls = runs.calls();
     assert!(calls.len() == 1 && calls[0].ends_with("--resume"), "{calls:?}");
-    let collected = runs.run(&[&VGG[..], &["--collect"]].concat());
+    let options = ["--collect", "--throttle", "2"];
+    let collected = runs.run(&[&VGG[..], &options].concat());
     assert_succeeds(&collected);
     assert_eq!(runs.read("results.csv").lines().count(), 1 + 3);
 

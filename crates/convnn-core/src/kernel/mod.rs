@@ -9,3 +9,4 @@ pub(crate) mod matrix;
 pub(crate) mod op;
 pub(crate) mod parallel;
 pub(crate) mod simd;
+pub mod threads;

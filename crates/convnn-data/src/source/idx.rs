@@ -4,7 +4,7 @@
 //! channels. Packed files are compared with their published MD5 sums; unpacked ones, of which none are published, are
 //! checked for size, header and labels.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -63,14 +63,28 @@ fn locate(name: DatasetName, path: &Path) -> Result<PathBuf> {
     }
     let torchvision = if name == DatasetName::Mnist { "MNIST/raw" } else { "FashionMNIST/raw" };
     let folders = [path.to_owned(), path.join(name.folder()), path.join(torchvision)];
-    let found = folders.into_iter().find(|folder| find(folder, "t10k", "images-idx3").is_some());
-    found.ok_or_else(|| Error::FolderForeign {
+    let holds_some = |folder: &PathBuf| FILES.iter().any(|(start, kind)| find(folder, start, kind).is_some());
+    let folder = folders.into_iter().find(holds_some).ok_or_else(|| Error::FolderForeign {
         folder: path.to_owned(),
         dataset: name,
         first: "train-images-idx3-ubyte.gz".to_owned(),
         command: command(name, &path.join(name.folder())),
-    })
+    })?;
+    let is_missing = |(start, kind): &&(&str, &str)| find(&folder, start, kind).is_none();
+    let missing: Vec<_> =
+        FILES.iter().filter(is_missing).map(|(start, kind)| format!("{start}-{kind}-ubyte.gz")).collect();
+    match missing.is_empty() {
+        true => Ok(folder),
+        false => {
+            let command = command(name, &folder);
+            Err(Error::FilesMissing { folder, dataset: name, missing, expected: FILES.len(), command })
+        }
+    }
 }
+
+/// Part and kind of every file.
+const FILES: [(&str, &str); 4] =
+    [("train", "images-idx3"), ("train", "labels-idx1"), ("t10k", "images-idx3"), ("t10k", "labels-idx1")];
 
 /// The file of a part, packed or not; unpacking it by hand gives a dot in place of the second hyphen.
 fn find(folder: &Path, start: &str, kind: &str) -> Option<PathBuf> {
@@ -81,13 +95,9 @@ fn find(folder: &Path, start: &str, kind: &str) -> Option<PathBuf> {
 
 fn split(name: DatasetName, folder: &Path, part: &Part) -> Result<Split> {
     let values = |kind: &str, shape: &[usize], md5: &str| {
-        let path = find(folder, part.start, kind).ok_or_else(|| Error::FilesMissing {
-            folder: folder.to_owned(),
-            dataset: name,
-            missing: vec![format!("{}-{kind}-ubyte.gz", part.start)],
-            expected: 4,
-            command: command(name, folder),
-        })?;
+        // `locate` has found them all.
+        let gone = || Error::io(folder)(ErrorKind::NotFound.into());
+        let path = find(folder, part.start, kind).ok_or_else(gone)?;
         let values = payload(name, &path, shape, md5)?;
         Ok::<_, Error>((path, values))
     };

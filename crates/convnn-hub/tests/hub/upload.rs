@@ -152,6 +152,20 @@ fn refusals_are_one_line_and_there_is_no_commit() {
     assert!(line.contains("is not encrypted"), "{line}");
 }
 
+/// Such a token may not create repositories, not even the one that it is for.
+#[test]
+fn a_token_for_one_repository_is_enough() {
+    for (exists, fails) in [("200 OK", false), ("404 Not Found", true)] {
+        let server = Server::new(move |request, _| match request.path.as_str() {
+            "/api/repos/create" => response("403 Forbidden", &[], b"{}"),
+            "/api/models/owner/name" => response(exists, &[], b"{}"),
+            _ => good(request, host(request), None),
+        });
+        let pushed = sent(&config(&server.endpoint(), Path::new("")), "owner/name");
+        assert_eq!(pushed.is_err(), fails, "{exists}: {pushed:?}");
+    }
+}
+
 /// The token in a file, as other tools store it.
 #[test]
 fn the_token_may_lie_in_a_file() {

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use candle_nn::{Module, VarBuilder};
 use convnn_core::layers::limits;
 use convnn_core::nn::{Attention, Dropout, Linear, attention};
-use convnn_core::{ConvNnAttention, Error, Pass, Result};
+use convnn_core::{ConvNnAttention, Error, Neighbors, Pass, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -102,6 +102,10 @@ impl TokenMixer for KvtAttention {
         let options =
             Attention { heads: self.heads, neighbors: Some(self.neighbors), dropout: self.dropout.mask(pass)? };
         Ok(self.out.forward(&attention(&self.qkv.forward(x)?, options)?)?)
+    }
+
+    fn neighbors(&self, x: &Tensor) -> Result<Option<Neighbors>> {
+        self.to_conv_nn(x.dim(1)?)?.map_or(Ok(None), |conv_nn| conv_nn.neighbors(x))
     }
 
     fn to_conv_nn(&self, _: usize) -> Result<Option<Arc<dyn TokenMixer>>> {

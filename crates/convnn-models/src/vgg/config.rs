@@ -74,17 +74,19 @@ impl VggConfig {
         if self.head == VggHead::Mlp {
             within("model.hidden", self.hidden, 1, limits::HIDDEN)?;
         }
-        within("model.features", self.features.len(), 1, limits::LAYERS)?;
+        let entries = format!("a list of 1 to {} entries", limits::LAYERS);
+        let found = format!("a list of {}", self.features.len());
+        ensure((1..=limits::LAYERS).contains(&self.features.len()), "model.features", found, &entries)?;
         let mut widths = self.features.iter().filter_map(|feature| match feature {
             Feature::Layer(width) => Some(*width),
             Feature::Pool => None,
         });
-        match widths.next() {
-            Some(first) => {
-                std::iter::once(first).chain(widths).try_for_each(|n| within("model.features", n, 1, limits::WIDTH))
-            }
-            None => ensure(false, "model.features", "a list without layers", "at least one number of channels"),
+        let channels = format!("numbers of channels from 1 to {}, and \"M\"", limits::WIDTH);
+        let out_of_range = |width: &usize| !(1..=limits::WIDTH).contains(width);
+        if let Some(width) = widths.clone().find(out_of_range) {
+            return ensure(false, "model.features", format!("a list with {width}"), &channels);
         }
+        ensure(widths.next().is_some(), "model.features", "a list without layers", "at least one number of channels")
     }
 }
 

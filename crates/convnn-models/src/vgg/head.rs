@@ -55,7 +55,7 @@ impl Head {
     }
 }
 
-/// The rows of the head; the repeated pool of a 1×1 map is counted, though [`Head::forward`] skips it.
+/// The rows of the head; the repeated pool of a 1×1 map is counted, though [`Head::features`] skips it.
 pub(super) fn layers(config: &VggConfig, channels: usize, grid: Grid) -> Vec<LayerSummary> {
     let VggConfig { hidden, classes, dropout, .. } = *config;
     let linear = |name: &str, inputs: usize, outputs: usize, kept: usize| LayerSummary {

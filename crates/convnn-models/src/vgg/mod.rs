@@ -40,7 +40,7 @@ use std::sync::Arc;
 ///     }
 /// }
 ///
-/// let ModelConfig::Vgg { model, layer } = (preset("vgg11_compact").unwrap().config)() else { unreachable!() };
+/// let ModelConfig::Vgg { model, layer } = preset("vgg11_compact").unwrap().config() else { unreachable!() };
 /// let parameters = Parameters::new(&Streams::new(42), DType::F32, &Device::Cpu);
 /// // The first four layers see no neighbors, the others choose them.
 /// let vgg = Vgg::with_layers(

@@ -31,7 +31,7 @@ pub struct VitConfig {
     /// Number of classes.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = limits::CLASSES)))]
     pub classes: usize,
-    /// Dropout after the mixer, after GELU and after the hidden layer.
+    /// Dropout after the mixer, after GELU and after the MLP.
     #[cfg_attr(feature = "schema", schemars(extend("minimum" = 0.0, "exclusiveMaximum" = 1.0)))]
     pub dropout: f64,
     /// Factor on the initial values of the last layer; with a small one, training starts at chance level.
@@ -47,6 +47,9 @@ impl Default for VitConfig {
 
 impl VitConfig {
     /// Number of tokens, N: the patches and the class token.
+    ///
+    /// # Panics
+    /// If `patch` is 0, which [`ModelConfig::check`](crate::ModelConfig::check) refuses.
     pub const fn tokens(&self) -> usize {
         (self.image / self.patch) * (self.image / self.patch) + 1
     }

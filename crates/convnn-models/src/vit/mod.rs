@@ -11,7 +11,7 @@ pub use config::VitConfig;
 use crate::flops::{matmul, values};
 use crate::mixer::{MixerConfig, Slot, TokenMixer};
 use crate::network::{Architecture, Network, Observe};
-use crate::{LayerSummary, Observed};
+use crate::{LayerSummary, Observed, shapes};
 use block::Block;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::init::Init;
@@ -45,7 +45,7 @@ const POSITIONS: &str = "positional_encoding.pe";
 ///     }
 /// }
 ///
-/// let ModelConfig::Vit { model, layer } = (preset("vit_compact").unwrap().config)() else { unreachable!() };
+/// let ModelConfig::Vit { model, layer } = preset("vit_compact").unwrap().config() else { unreachable!() };
 /// let parameters = Parameters::new(&Streams::new(42), DType::F32, &Device::Cpu);
 /// // The first two blocks average, the others choose neighbors.
 /// let vit = Vit::with_mixers(
@@ -168,7 +168,8 @@ impl Architecture for VitConfig {
     }
 
     fn layers(&self, mixer: &MixerConfig) -> crate::Result<Vec<LayerSummary>> {
-        self.check()?;
+        // Checks the options of the mixers too, which the counts below divide by.
+        shapes::record(|vb| Vit::new(self, mixer, vb))?;
         let (dim, tokens, pixels) = (self.dim, self.tokens(), 3 * self.image * self.image);
         let wide = [tokens, dim];
         let mut rows = vec![

@@ -12,7 +12,12 @@ fn parse(model: Value, layer: Value) -> std::result::Result<ModelConfig, serde_j
 /// The error of a configuration.
 #[track_caller]
 fn line(model: Value, layer: Value) -> String {
-    parse(model, layer).unwrap().check().unwrap_err().to_string()
+    let config = parse(model, layer).unwrap();
+    let line = config.check().unwrap_err().to_string();
+    // What is counted from the configuration fails in the same way, where it could otherwise divide by zero.
+    let counted = [config.flops().map(drop), config.layers().map(drop), config.memory().map(drop)];
+    counted.into_iter().for_each(|counted| assert_eq!(counted.unwrap_err().to_string(), line));
+    line
 }
 
 fn vgg(key: &str, value: Value) -> Value {
@@ -26,7 +31,7 @@ fn vit(key: &str, value: Value) -> Value {
 #[test]
 fn presets_survive_toml_and_json() {
     for preset in presets() {
-        let config = (preset.config)();
+        let config = preset.config();
         config.check().unwrap();
         let text = toml::to_string(&config).unwrap();
         assert!(text.starts_with("[model]\narchitecture = "), "{text}");
@@ -40,7 +45,7 @@ fn presets_survive_toml_and_json() {
 
 #[test]
 fn every_option_is_written() {
-    let written = |name: &str| toml::to_string(&(preset(name).unwrap().config)()).unwrap();
+    let written = |name: &str| toml::to_string(&preset(name).unwrap().config()).unwrap();
     let vgg = written("vgg11");
     for key in ["features", "head", "hidden", "classes", "image", "dropout", "branch_ratio", "kernel_size", "neighbors"]
     {
@@ -99,7 +104,7 @@ fn configurations_of_earlier_versions_load() {
     assert!(configs.len() >= 26);
     for (name, tables) in configs {
         let config: ModelConfig = serde_json::from_value(tables).unwrap();
-        let mut expected = (preset(&name).unwrap().config)();
+        let mut expected = preset(&name).unwrap().config();
         // Earlier versions had the standard definition alone.
         if let ModelConfig::Vit { layer: MixerConfig::LocalAttention(layer), .. } = &mut expected {
             layer.published = false;
@@ -122,7 +127,14 @@ fn values_out_of_range_are_named() {
         line(vgg("features", json!(["M"])), conv()),
         "`model.features` is a list without layers; expected at least one number of channels"
     );
-    assert_eq!(line(vgg("features", json!([4, 0])), conv()), "`model.features` is 0; expected at least 1");
+    assert_eq!(
+        line(vgg("features", json!([4, 0])), conv()),
+        "`model.features` is a list with 0; expected numbers of channels from 1 to 8192, and \"M\""
+    );
+    assert_eq!(
+        line(vgg("features", json!([])), conv()),
+        "`model.features` is a list of 0; expected a list of 1 to 1024 entries"
+    );
     assert_eq!(
         line(vgg("head_gain", json!(0.0)), conv()),
         "`model.head_gain` is 0; expected a number above 0, at most 1000"

@@ -89,7 +89,7 @@ fn vit_tiny_costs_what_was_published() {
 
 #[test]
 fn presets_have_the_parameters_of_the_specification() {
-    let count = |name: &str| (preset(name).unwrap().config)().parameter_count().unwrap();
+    let count = |name: &str| preset(name).unwrap().config().parameter_count().unwrap();
     assert_eq!(count("vgg11"), 130_015_690);
     assert_eq!(count("vgg11_attention"), 129_055_363);
     assert_eq!(count("vit_tiny"), 5_500_042);

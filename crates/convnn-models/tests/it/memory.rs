@@ -40,7 +40,7 @@ fn beside_graph(config: &ModelConfig) -> u64 {
 fn the_summary_says_what_a_training_step_keeps() {
     let mut wrong = Vec::new();
     for preset in presets().iter().filter(|preset| !["vgg13", "vgg16", "vgg19"].contains(&preset.name)) {
-        let config = (preset.config)();
+        let config = preset.config();
         // What depends on the batch, without what belongs to parameters.
         let found = (in_graph(&config, 3) - in_graph(&config, 2)) as u64 + beside_graph(&config);
         let said = config.memory().unwrap().kept;
@@ -55,7 +55,7 @@ fn the_summary_says_what_a_training_step_keeps() {
 #[test]
 fn the_rows_add_up_to_the_model() {
     for preset in presets() {
-        let config = (preset.config)();
+        let config = preset.config();
         let rows = config.layers().unwrap();
         let parameters: usize = rows.iter().map(|row| row.parameters).sum();
         assert_eq!(parameters, config.parameter_count().unwrap(), "{}", preset.name);

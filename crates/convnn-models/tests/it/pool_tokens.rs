@@ -21,7 +21,7 @@ fn the_mean_of_the_window_minus_the_token() {
 fn a_model_costs_less_than_with_attention() {
     let config = |layer: MixerConfig| ModelConfig::Vit { model: VitConfig::default(), layer };
     let (pool, attention) =
-        (config(PoolTokensConfig::default().into()), (preset("vit_tiny_attention").unwrap().config)());
+        (config(PoolTokensConfig::default().into()), preset("vit_tiny_attention").unwrap().config());
     let (tokens, dim, blocks) = (197, 192, 12);
     assert_eq!(attention.parameter_count().unwrap() - pool.parameter_count().unwrap(), blocks * 4 * dim * dim);
     let mixers = 8 * tokens * dim * dim + 4 * tokens * tokens * dim - 4 * tokens * dim;

@@ -3,7 +3,6 @@
 use crate::{normal, parameters, targets};
 use candle_core::DType;
 use convnn_core::{Pass, Streams, backward, nn};
-use convnn_models::vgg::VggHead;
 use convnn_models::{MixerConfig, Model, ModelConfig, presets};
 
 /// The full-size heads of VGG hold 120 M of 130 M parameters and are all alike: narrow ones show the same.
@@ -17,7 +16,7 @@ fn narrowed(mut config: ModelConfig) -> ModelConfig {
 #[test]
 fn every_parameter_of_every_preset_learns() {
     for preset in presets() {
-        let config = narrowed((preset.config)());
+        let config = narrowed(preset.config());
         let parameters = parameters(DType::F32);
         let model = Model::new(&config, parameters.builder()).unwrap();
         assert_eq!(parameters.count(), config.parameter_count().unwrap(), "{}", preset.name);
@@ -43,10 +42,18 @@ fn every_parameter_of_every_preset_learns() {
     }
 }
 
+fn head_gain(config: &ModelConfig) -> f64 {
+    match config {
+        ModelConfig::Vgg { model, .. } => model.head_gain,
+        ModelConfig::Vit { model, .. } => model.head_gain,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn compact_presets_start_at_chance() {
-    for preset in presets().iter().filter(|preset| preset.name.contains("compact")) {
-        let config = (preset.config)();
+fn presets_with_a_small_head_gain_start_at_chance() {
+    for preset in presets().iter().filter(|preset| head_gain(&preset.config()) != 1.0) {
+        let config = preset.config();
         let side = config.image_size();
         let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
         let images = normal("images", &[40, 3, side, side], DType::F32);
@@ -59,7 +66,7 @@ fn compact_presets_start_at_chance() {
 
 #[test]
 fn images_of_another_size_are_refused() {
-    let config = (convnn_models::preset("vgg11_compact").unwrap().config)();
+    let config = convnn_models::preset("vgg11_compact").unwrap().config();
     let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
     let error = model.forward_t(&normal("images", &[1, 3, 32, 16], DType::F32), &Pass::evaluation()).unwrap_err();
     assert_eq!(error.to_string(), "model: `images` has shape [1, 3, 32, 16]; expected (B, 3, 32, 32)");
@@ -68,7 +75,7 @@ fn images_of_another_size_are_refused() {
 #[test]
 fn training_twice_at_one_step_gives_the_same_bits() {
     for name in ["vgg11_compact", "vit_compact_random", "vit_compact_attention"] {
-        let config = (convnn_models::preset(name).unwrap().config)();
+        let config = convnn_models::preset(name).unwrap().config();
         let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
         let images = normal("images", &[2, 3, 32, 32], DType::F32);
         let run = |step| {
@@ -84,14 +91,40 @@ fn training_twice_at_one_step_gives_the_same_bits() {
 
 #[test]
 fn the_local_baseline_is_the_published_one() {
-    let config = (convnn_models::preset("vit_tiny_local").unwrap().config)();
+    let config = convnn_models::preset("vit_tiny_local").unwrap().config();
     let ModelConfig::Vit { layer: MixerConfig::LocalAttention(layer), .. } = config else { panic!("{config:?}") };
     assert!(layer.published);
 }
 
+
+/// What is observed on the way is what the model computes: tokens of every layer, the neighbors of those that choose some,
+/// and the features before the last layer.
 #[test]
-fn the_full_size_head_is_published() {
-    let config = (convnn_models::preset("vgg11").unwrap().config)();
-    let ModelConfig::Vgg { model, .. } = &config else { panic!("vgg11 is a VGG") };
-    assert_eq!((model.head, model.hidden), (VggHead::Mlp, 4096));
+fn a_forward_pass_can_be_observed() {
+    // Layers, tokens of the first one, and the neighbors it chooses for each.
+    let cases = [
+        ("vgg11_compact", 8, 1024, Some(9)),
+        ("vit_compact", 6, 65, Some(9)),
+        ("vit_compact_kvt", 6, 65, Some(33)),
+        ("vit_compact_attention", 6, 65, None),
+    ];
+    for (name, layers, tokens, k) in cases {
+        let config = convnn_models::preset(name).unwrap().config();
+        let model = Model::new(&config, parameters(DType::F32).builder()).unwrap();
+        let images = normal("images", &[2, 3, 32, 32], DType::F32);
+        let mut seen = Vec::new();
+        let mut observe = |layer: convnn_models::Observed<'_>| {
+            assert_eq!(layer.index, seen.len(), "{name}");
+            seen.push((layer.tokens.dim(1)?, layer.neighbors()?.map(|found| found.index().dims().to_vec())));
+            Ok(())
+        };
+        let observed = model.forward_observed(&images, &mut observe).unwrap();
+        assert_eq!(seen.len(), layers, "{name}");
+        assert_eq!(seen[0], (tokens, k.map(|k| vec![2, tokens, k])), "{name}");
+        let values = |x: &candle_core::Tensor| x.to_vec2::<f32>().unwrap();
+        let logits = values(&model.forward_t(&images, &Pass::evaluation()).unwrap());
+        assert_eq!(values(&observed), logits, "{name}");
+        let features = model.features(&images).unwrap();
+        assert_eq!(values(&model.network().classify(&features).unwrap()), logits, "{name}");
+    }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 fn names_and_shapes_are_those_on_record() {
     let update = std::env::var_os("CONVNN_UPDATE_SNAPSHOTS").is_some();
     for preset in presets() {
-        let shapes = (preset.config)().shapes().unwrap();
+        let shapes = preset.config().shapes().unwrap();
         let text: String = shapes.iter().map(|(name, shape)| format!("{name} {shape:?}\n")).collect();
         let path = path("snapshots").join(format!("{}.txt", preset.name));
         if update {

@@ -9,7 +9,7 @@ use convnn_models::{Model, ModelCard, ModelConfig, Preprocessing, preset};
 use std::path::Path;
 
 fn small() -> ModelConfig {
-    let mut config = (preset("vit_compact").unwrap().config)();
+    let mut config = preset("vit_compact").unwrap().config();
     if let ModelConfig::Vit { model, .. } = &mut config {
         (model.layers, model.dim, model.mlp) = (1, 8, 8);
     }
@@ -42,7 +42,7 @@ fn a_model_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["vit_compact", "vgg11_compact"] {
         let folder = folder.path().join("deep").join(name);
-        let config = (preset(name).unwrap().config)();
+        let config = preset(name).unwrap().config();
         let before = saved(&folder, &config);
         let stored = weights::load(&folder).unwrap();
         assert_eq!(stored.config, config);
@@ -77,13 +77,41 @@ fn preprocessing_and_labels_are_optional() {
     let stored = weights::load(folder.path()).unwrap();
     assert_eq!((stored.preprocessing, stored.labels), (None, None));
     // Where the names used to be.
-    std::fs::write(folder.path().join("classes.json"), "[\"cat\", \"dog\"]").unwrap();
-    assert_eq!(weights::load(folder.path()).unwrap().labels.unwrap(), ["cat", "dog"]);
+    let classes = folder.path().join("classes.json");
+    std::fs::write(&classes, serde_json::to_string(&labels(10)).unwrap()).unwrap();
+    assert_eq!(weights::load(folder.path()).unwrap().labels.unwrap(), labels(10));
+    std::fs::write(&classes, "[\"cat\", \"dog\"]").unwrap();
+    let error = weights::load(folder.path()).unwrap_err().to_string();
+    let expected = "classes.json: `labels` is a list of 2; expected 10, one for each class of the model";
+    assert!(error.ends_with(expected), "{error}");
     std::fs::write(folder.path().join("classes.json"), "{}").unwrap();
     let error = weights::load(folder.path()).unwrap_err().to_string();
     assert!(
-        error.ends_with("classes.json: line 1: the file is {}; expected a list of texts, the names of the classes")
+        error.ends_with("classes.json: line 1: the file is {}; expected a list of strings, the names of the classes")
     );
+}
+
+/// `classes.json` of an earlier version stays when a new model is saved over it, and has nothing to say.
+#[test]
+fn saving_over_a_folder_of_an_earlier_version_leaves_a_folder_that_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("classes.json"), "[\"cat\", \"dog\"]").unwrap();
+    let parameters = parameters(DType::F32);
+    Model::new(&small(), parameters.builder()).unwrap();
+    weights::save(folder.path(), &small(), &parameters, &ModelCard::default()).unwrap();
+    assert_eq!(weights::load(folder.path()).unwrap().labels, None);
+}
+
+#[test]
+fn weights_are_floating_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = {
+        saved(folder.path(), &small());
+        weights::load(folder.path()).unwrap()
+    };
+    let card = ModelCard::default();
+    let error = weights::encode(&small(), stored.tensors, &card, DType::U8).unwrap_err().to_string();
+    assert_eq!(error, "`dtype` is u8; expected f16, bf16, f32 or f64");
 }
 
 #[test]
@@ -101,7 +129,7 @@ fn a_description_that_does_not_fit_the_model_is_refused() {
     let error = changed("/preprocessing/sd", [1.0, 0.0, 1.0].as_slice().into());
     assert!(error.ends_with("`preprocessing.sd` is 0; expected finite numbers above 0"), "{error}");
     let error = changed("/labels", ["cat"].as_slice().into());
-    assert!(error.ends_with("`labels` is 1; expected 10, one for each class of the model"), "{error}");
+    assert!(error.ends_with("`labels` is a list of 1; expected 10, one for each class of the model"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let parameters = saved(folder.path(), &small());
     let card = ModelCard { labels: labels(9), ..ModelCard::default() };
@@ -156,7 +184,7 @@ fn a_malformed_description_is_named_in_plain_words() {
         (
             "\"labels\": [",
             "\"labels\": [7, ",
-            "an entry of `labels` is 7; expected a list of texts, the names of the classes",
+            "an entry of `labels` is 7; expected a list of strings, the names of the classes",
         ),
         (
             "\"labels\": [",
@@ -206,19 +234,6 @@ fn the_card_tells_size_and_results() {
     let parameters = format!("| parameters | {} |", config.parameter_count().unwrap());
     for part in ["# vit_compact on CIFAR-10", "| top-1 | 81.2 % |", "conv_nn_attention", &parameters] {
         assert!(card.contains(part), "{part}: {card}");
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn files_have_the_mode_of_any_new_file() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    saved(folder.path(), &small());
-    let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
-    std::fs::write(folder.path().join("plain"), "").unwrap();
-    for name in [MODEL_FILE, CONFIG_FILE, CARD_FILE, SUMS_FILE] {
-        assert_eq!(mode(name), mode("plain"), "{name}");
     }
 }
 
@@ -297,7 +312,7 @@ fn names_and_shapes_are_checked() {
 #[test]
 fn buffers_of_pytorch_and_other_float_types_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let config = (preset("vgg11_compact").unwrap().config)();
+    let config = preset("vgg11_compact").unwrap().config();
     saved(folder.path(), &config);
     std::fs::remove_file(folder.path().join(SUMS_FILE)).unwrap();
     change(folder.path(), |tensors| {

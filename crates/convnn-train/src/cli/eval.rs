@@ -5,6 +5,7 @@ use super::set_threads;
 use candle_core::DType;
 use convnn_data::{DatasetName, Loader, picture_classes};
 use convnn_models::files::write_durably;
+use convnn_train::config::is_folder;
 use convnn_train::evaluation::Evaluation;
 use convnn_train::images;
 use convnn_train::precision::Precision;
@@ -17,7 +18,7 @@ use convnn_train::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Evaluate trained weights on the test images: accuracy, also by class, loss, confusions and calibration
+/// Evaluate trained weights on the test images: overall and per-class accuracy, loss, confusion matrix, calibration error
 ///
 /// Nothing is written unless --csv or --svg asks for it, so a run folder may be read-only.
 #[derive(Debug, clap::Args)]
@@ -174,7 +175,7 @@ fn text(evaluation: &Evaluation, names: &[String], about: &About<'_>) -> String 
             class.images.to_string(),
             share(class.right, class.images),
             share(class.right, class.predicted),
-            confused.map_or_else(String::new, |(other, count)| format!("{} ({count} times)", printable(other))),
+            confused.map_or_else(String::new, |(other, count)| format!("{} ({count}×)", printable(other))),
         ]);
     }
     let interval = evaluation
@@ -242,7 +243,8 @@ pub(super) fn dataset(requested: Option<DatasetName>, named: Option<&Path>, weig
         found,
         expected: format!("a data set of {classes} classes, the number of the model in {}", weights.origin.display()),
     };
-    let pictures = named.and_then(picture_classes).map(|_| DatasetName::Folder);
+    let folder = named.filter(|path| path.to_str().is_none_or(is_folder));
+    let pictures = folder.and_then(picture_classes).map(|_| DatasetName::Folder);
     match requested.or(pictures).or(weights.dataset) {
         Some(name) if fits(&name) => Ok(name),
         Some(name) => Err(wrong(name.to_string())),

@@ -26,7 +26,7 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// List the configuration keys that WORD is about, or all of them: type, range, default, symbol and meaning
+    /// List the configuration keys that match WORD, or all of them: type, range, default, symbol and meaning
     #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["preset", "json"])]
     keys: Option<String>,
     /// The format of --keys
@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn list(json: bool) -> Result<()> {
     let mut table = Table::new(&["preset", "parameters", "GFLOPs"]);
     for preset in presets() {
-        let (params, gflops) = size(&(preset.config)())?;
+        let (params, gflops) = size(&preset.config())?;
         if json {
             print(
                 &serde_json::json!({

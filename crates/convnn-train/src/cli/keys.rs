@@ -16,7 +16,7 @@ pub enum Format {
     Schema,
 }
 
-/// Prints the keys that `word` is about; all of them if it is empty.
+/// Prints the keys that match `word`; all of them if it is empty.
 pub fn run(word: &str, format: Format) -> Result<()> {
     let text = match format {
         Format::Text => reference::text(Some(word).filter(|word| !word.is_empty())),

@@ -20,7 +20,7 @@ mod runs;
 mod summary;
 mod train;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use convnn_train::exit::{self, Exit};
 use convnn_train::text::printable;
 use convnn_train::{Error, Result};
@@ -53,9 +53,10 @@ enum Command {
 
 /// Runs the command; returns the exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, &arguments),
     };
     let checked = check_threads_variable();
     let done = checked.and_then(|()| match cli.command {
@@ -83,7 +84,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Prints help and version like clap, and any other error as one line.
-fn usage(error: &clap::Error) -> u8 {
+fn usage(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let whole =
         [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
     if whole.contains(&error.kind()) {
@@ -93,9 +94,13 @@ fn usage(error: &clap::Error) -> u8 {
     }
     let text = error.to_string();
     let lines = || text.lines().map(str::trim);
-    let mut parts: Vec<_> = lines().take_while(|line| !line.is_empty()).collect();
+    let message = lines().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let mut parts = vec![message.trim_start_matches("error: ")];
     parts.extend(lines().filter(|line| line.starts_with("tip: ")));
-    report(&[format!("{}; see `convnn --help`", parts.join(" ").trim_start_matches("error: "))]);
+    let is_command = |name: &&str| Cli::command().find_subcommand(name).is_some();
+    let command = arguments.get(1).and_then(|name| name.to_str()).filter(is_command);
+    let command = command.map_or_else(String::new, |name| format!("{name} "));
+    report(&[format!("{}; see `convnn {command}--help`", parts.join("; "))]);
     Exit::Input.code()
 }
 
@@ -140,12 +145,16 @@ fn threads_error(key: &str, found: String) -> Error {
     Error::Value { key: key.to_owned(), found, expected: format!("1 to {MOST_THREADS} threads") }
 }
 
-/// Sets the number of threads; the default is RAYON_NUM_THREADS, or one per processor.
+/// Sets the number of threads, ours and Candle's; the default is RAYON_NUM_THREADS, or one per processor.
 fn set_threads(threads: Option<usize>) -> Result<()> {
     if let Some(threads) = threads
         && !(1..=MOST_THREADS).contains(&threads)
     {
         return Err(threads_error("--threads", threads.to_string()));
+    }
+    if let Some(threads) = threads {
+        // Where this fails, Candle keeps a thread for each processor, and only speed differs.
+        convnn_core::threads::limit(threads);
     }
     // 0 is the default.
     let failed = |error: rayon::ThreadPoolBuildError| Error::Value {

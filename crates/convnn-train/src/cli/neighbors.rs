@@ -57,8 +57,8 @@ pub struct Args {
     /// Compare a blend of positions (0) and features (1)
     #[arg(long, value_name = "λ", value_parser = share)]
     lambda: Option<f64>,
-    /// Compare by this similarity; only a distance makes positions a window [default: that of the layers, or euclidean with
-    /// --lambda]
+    /// Compare by this similarity; with positions alone, only a distance selects a square window [default: that of the
+    /// layers, or euclidean with --lambda]
     #[arg(long, value_name = "NAME", value_parser = similarities())]
     similarity: Option<Similarity>,
     /// The picture to write, .png or .svg [default: neighbors.png, or none with --html]
@@ -326,7 +326,8 @@ fn draw(
     if let Some(Selector { neighbors, lambda, similarity, .. }) = &subject.selector {
         title += &format!(", K = {neighbors}, λ = {lambda}, {}", similarity.name());
     }
-    Ok(sheet(planes, &panels, &title))
+    let description = format!("Neighbors of {title} in the picture. {}.", lines.join(". "));
+    Ok(sheet(planes, &panels, &title, description))
 }
 
 /// Images observed at once.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 every case passes, 1 a case differs, 2 a file is not a golden file.")]
 pub struct Args {
-    /// Golden files, and folders of them (every .safetensors file in a folder is taken for one)
+    /// Golden files, and folders of them (every .safetensors file in a folder is read as one)
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Also write the tensors computed here to DIR, as CASE.f64.safetensors and CASE.f32.safetensors

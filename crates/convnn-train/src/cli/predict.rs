@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Classify pictures with the built-in model or your own weights
 ///
-/// Pictures are PNG, JPEG or WebP files of any size; the shorter side is resized and the center is kept. The model inside
-/// knows the ten classes of CIFAR-10.
+/// Pictures are PNG, JPEG or WebP files of any size; the shorter side is resized and the center is kept. The built-in
+/// model knows the ten classes of CIFAR-10.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   convnn predict cat.jpg
@@ -28,8 +28,8 @@ pub struct Args {
     /// Pictures, folders of pictures, or - for a picture on standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
-    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the model
-    /// inside this program]
+    /// A run folder, a checkpoint folder, a weights folder, or hub:OWNER/NAME, optionally with @REVISION [default: the
+    /// built-in model]
     #[arg(long, value_name = "DIR")]
     weights: Option<PathBuf>,
     /// Number of classes to show per picture
@@ -127,7 +127,11 @@ fn list(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(images)
 }
 
+/// Whether a folder's file is one of its pictures: hidden ones, such as macOS's `._cat.jpg`, are not.
 fn is_picture(path: &Path) -> bool {
+    if path.is_dir() || path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+        return false;
+    }
     let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
     extension.is_some_and(|extension| ["png", "jpg", "jpeg", "webp"].contains(&&*extension))
 }

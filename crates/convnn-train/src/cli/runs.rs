@@ -60,7 +60,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<RunView>> {
     let now = SystemTime::now();
     let none = |path: &Path, expected: &str| Error::Folder {
         folder: path.to_owned(),
-        found: "holds no run".to_owned(),
+        found: if path.exists() { "holds no run" } else { "does not exist" }.to_owned(),
         expected: expected.to_owned(),
     };
     if let [folder] = paths {

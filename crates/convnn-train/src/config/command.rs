@@ -52,7 +52,7 @@ impl RunConfig {
 
     /// Whether the images come from a folder.
     pub fn has_folder(&self) -> bool {
-        !["search", "sample", "hub"].contains(&self.data.as_str())
+        is_folder(&self.data)
     }
 
     fn is_result_of(&self, settings: &[Setting], images: usize) -> bool {
@@ -77,6 +77,11 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Whether `data` names a folder, and not another source of images.
+pub fn is_folder(data: &str) -> bool {
+    !["search", "sample", "hub"].contains(&data)
 }
 
 #[cfg(test)]

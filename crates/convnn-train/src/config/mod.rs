@@ -12,6 +12,7 @@ mod sources;
 mod value_type;
 mod words;
 
+pub use command::is_folder;
 pub use document::{Difference, first_difference, flat_keys, flatten};
 pub use sources::{Assignment, Sources};
 pub use value_type::{Bound, Choice, Field, Mismatch, Type};
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// The preset that it started from.
+    /// The preset this configuration starts from.
     pub preset: String,
     /// The data set.
     pub dataset: DatasetName,
@@ -221,7 +222,7 @@ impl RunConfig {
             early_stopping: None,
             holdout: 0,
             audit: AuditRule::Strict,
-            model: (preset.config)(),
+            model: preset.config(),
         })
     }
 

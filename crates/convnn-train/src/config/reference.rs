@@ -24,7 +24,7 @@ pub fn text(word: Option<&str>) -> Option<String> {
 pub fn markdown() -> String {
     let all = keys();
     let mut text = INTRODUCTION.to_owned();
-    text += "\n## Training\n\nKeys outside of tables.\n\n";
+    text += "\n## Training\n\nTop-level keys.\n\n";
     table(&mut text, &all.training);
     for variant in &all.models {
         heading(&mut text, "model", "architecture", variant);
@@ -32,7 +32,7 @@ pub fn markdown() -> String {
     for variant in &all.layers {
         heading(&mut text, "layer", "kind", variant);
     }
-    text += "\n## Words\n\nWhat the words mean.\n";
+    text += "\n## Values\n\nWhat the named values mean.\n";
     for (key, of) in all.joined() {
         words(&mut text, key, &of);
     }
@@ -122,7 +122,7 @@ compare = \"blend:0.5\"
 
 - `--set KEY=VALUE` changes a key; it may be repeated, and overrides the file. The last part of a key is enough if only
   one key ends with it, as in `--set neighbors=5`; so are common words, such as `lr`, `k`, `ratio` or `wd`.
-- Choices that take numbers are written `random:32`, `spatial:8` or `blend:0.5`. The table of TOML is read too:
+- Choices that take numbers are written `random:32`, `spatial:8` or `blend:0.5`. The TOML table form also works:
   `candidates = { random = { n = 32 } }`.
 - Another `architecture` or `kind` starts from its own defaults.
 - configuration.schema.json, beside this file, is the JSON schema. An editor with Taplo or Even Better TOML uses it after

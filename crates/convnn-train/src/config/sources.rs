@@ -1,13 +1,13 @@
 //! Resolving a configuration: a preset, then a file, then overrides; an error names the place of the key.
 
 use super::RunConfig;
-use super::document::{from_table, insert, lookup, to_table};
+use super::document::{first_line, from_table, insert, lookup, to_table};
 use super::file::read_file;
 use super::keys::{Key, keys};
 use super::nearest::nearest;
 use super::words::{self, Word};
 use crate::{Error, Result};
-use convnn_data::{DatasetName, picture_classes};
+use convnn_data::{Augmentation, DatasetName, picture_classes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::{Table, Value};
@@ -278,9 +278,15 @@ impl Resolving {
     }
 
     fn finish(self) -> Result<RunConfig> {
+        // The one key whose values the types of the keys do not describe.
+        let augmentation = self.table.get("augmentation").map(|value| value.clone().try_into::<Augmentation>());
+        if let (Some(Err(error)), Some(place)) = (augmentation, place_of(&self.places, "augmentation")) {
+            let message = format!("`augmentation`: {}", first_line(error.message()));
+            return Err(Error::Config { place: place.clone(), message });
+        }
         let mut config = from_table(self.table)
             .map_err(|message| Error::Config { place: "resolved configuration".to_owned(), message })?;
-        let pictures = picture_classes(Path::new(&config.data));
+        let pictures = config.has_folder().then(|| picture_classes(Path::new(&config.data))).flatten();
         if pictures.is_some() && !self.places.contains_key("dataset") {
             config.dataset = DatasetName::Folder;
         }

@@ -341,7 +341,7 @@ impl Display for Type {
                 }
             }
             Self::Truth => f.write_str("true or false"),
-            Self::Text => f.write_str("a text that is not empty"),
+            Self::Text => f.write_str("a non-empty string"),
             Self::Choice(choices) => {
                 let shown: Vec<_> = choices.iter().map(|choice| format!("`{choice}`")).collect();
                 match &shown[..] {

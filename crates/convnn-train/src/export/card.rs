@@ -54,11 +54,12 @@ impl Origin<'_> {
     pub fn sections(&self, license: Option<&str>) -> Result<String> {
         let config = self.config;
         let mut text = format!(
-            "\n```console\n$ convnn predict picture.jpg --weights FOLDER\n$ convnn eval FOLDER --dataset {}\n```\n\n\
+            "\n```console\n$ convnn predict picture.jpg --weights FOLDER\n$ convnn eval FOLDER --dataset {}{}\n```\n\n\
              ## Training\n\n```console\n$ {}\n```\n\n\
              This command trained the weights, with convnn {} and seed {}; on one kind of processor it gives the same bits \
              again.",
             config.dataset,
+            if config.has_folder() { " --data DIR" } else { "" },
             config.command(self.images)?,
             env!("CARGO_PKG_VERSION"),
             config.seed

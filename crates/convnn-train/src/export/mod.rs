@@ -184,6 +184,7 @@ impl Export<'_> {
         let config = stored_config(self.run)?;
         match finished(self.run, &config) {
             Some(result) => Ok((config, result)),
+            None if self.run.join(MODEL_FILE).exists() => Err(wrong("holds weights, not a run", finished_run)),
             None => Err(wrong("holds an unfinished run", "a finished one; `convnn train --resume` finishes it")),
         }
     }

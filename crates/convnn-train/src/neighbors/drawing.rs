@@ -33,8 +33,8 @@ const BLUE: Color = [0x5a, 0xa3, 0xe0];
 
 /// The layers side by side and below each other, each with its neighbors on the left and the window on the right.
 ///
-/// `planes` is the picture, bytes (3, S, S).
-pub fn sheet(planes: &[u8], panels: &[Panel<'_>], title: &str) -> Scene {
+/// `planes` is the picture, bytes (3, S, S); `description` is for readers who cannot see the drawing.
+pub fn sheet(planes: &[u8], panels: &[Panel<'_>], title: &str, description: String) -> Scene {
     let (side, columns) = match panels.len() {
         1 => (360.0, 1),
         2 => (256.0, 1),
@@ -48,7 +48,7 @@ pub fn sheet(planes: &[u8], panels: &[Panel<'_>], title: &str) -> Scene {
     let mut scene = Scene {
         width: width * columns as f32,
         height: HEAD + MARGIN + height * rows as f32 + HEAD,
-        title: title.to_owned(),
+        description,
         shapes: Vec::new(),
     };
     scene.text(MARGIN, HEAD, title);

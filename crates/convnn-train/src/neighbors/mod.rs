@@ -81,7 +81,7 @@ mod tests {
     use convnn_models::preset;
 
     fn observed(preset_name: &str) -> Vec<Seen> {
-        let config = (preset(preset_name).unwrap().config)();
+        let config = preset(preset_name).unwrap().config();
         let parameters = Parameters::new(&Streams::new(1), DType::F32, &Device::Cpu);
         let model = Model::new(&config, parameters.builder()).unwrap();
         let images = Tensor::rand(-1f32, 1.0, (2, 3, 32, 32), &Device::Cpu).unwrap();

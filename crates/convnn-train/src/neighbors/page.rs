@@ -192,8 +192,8 @@ fn markup(name: &str, data: &Data, json: &str) -> String {
                                 button data-space=(index) { (space.name) }
                             }
                         }
-                        label { "Neighbors K " output #kValue {} input #k type="range" min="1" max="64" step="1"; }
-                        label {
+                        label for="k" { "Neighbors K " output #kValue {} input #k type="range" min="1" max="64" step="1"; }
+                        label for="lambda" {
                             "λ, from position to features " output #lambdaValue {}
                             input #lambda type="range" min="0" max="1" step="0.01";
                         }

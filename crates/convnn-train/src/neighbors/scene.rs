@@ -11,7 +11,7 @@ pub struct Scene {
     pub(super) width: f32,
     pub(super) height: f32,
     /// What the drawing shows, for readers who cannot see it.
-    pub(super) title: String,
+    pub(super) description: String,
     pub(super) shapes: Vec<Shape>,
 }
 

@@ -110,7 +110,8 @@ impl LayerStatistics {
         // The counts in a fixed order, so that the last digit does not depend on the order of a hash map.
         let mut counts: Vec<u64> = self.offsets.values().copied().collect();
         counts.sort_unstable();
-        -counts.iter().map(share).map(|p| p * p.log2()).sum::<f64>()
+        // Not −Σ p·log p, which is −0 for a single place.
+        counts.iter().map(share).map(|p| p * (1.0 / p).log2()).sum()
     }
 
     /// The numbers with their names, for tables.

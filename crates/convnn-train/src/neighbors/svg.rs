@@ -12,9 +12,9 @@ const STYLE: &str = "<style>.page { fill: #fff } text { font-family: ui-monospac
     @media (prefers-color-scheme: dark) { .page { fill: #16181d } text { fill: #e8e8e8 } }</style>";
 
 pub(super) fn svg(scene: &Scene) -> Result<String> {
-    let (width, height, title) = (scene.width, scene.height, escape(&scene.title));
+    let (width, height, description) = (scene.width, scene.height, escape(&scene.description));
     let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" width=\"{width}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{description}\" width=\"{width}\" \
          height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n{STYLE}\n\
          <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n"
     );

@@ -19,7 +19,7 @@ fn images() -> Tensor {
 /// VGG-11 with random weights, every convolution converted, gives equal logits.
 #[test]
 fn vgg11_layer_by_layer() {
-    let config = (convnn_models::preset("vgg11_conv2d").unwrap().config)();
+    let config = convnn_models::preset("vgg11_conv2d").unwrap().config();
     let parameters = Parameters::new(&Streams::new(1), DType::F32, &Device::Cpu);
     let model = Model::new(&config, parameters.builder()).unwrap();
     // At PyTorch's initial scale each layer shrinks its input, until all images have the same logits.

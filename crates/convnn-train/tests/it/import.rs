@@ -83,7 +83,7 @@ fn a_wrapped_checkpoint() {
 fn the_preset_that_fits() {
     let folder = tempfile::tempdir().unwrap();
     let write = |preset: &str| {
-        let shapes = (convnn_models::preset(preset).unwrap().config)().shapes().unwrap();
+        let shapes = convnn_models::preset(preset).unwrap().config().shapes().unwrap();
         let zeros = |shape: Vec<usize>| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
         let tensors: Tensors = shapes.into_iter().map(|(name, shape)| (name, zeros(shape))).collect();
         let file = folder.path().join(format!("{preset}.safetensors"));

@@ -117,7 +117,7 @@ fn augmented_runs_do_not_depend_on_threads_or_stops() {
 fn averaged_flips_do_not_tell_an_image_from_its_mirror_image() {
     use candle_core::Tensor;
     use convnn_train::view::View;
-    let config = (convnn_models::preset("vgg11_compact").unwrap().config)();
+    let config = convnn_models::preset("vgg11_compact").unwrap().config();
     let session = convnn_train::session::Session::new(&config, 3).unwrap();
     let model = session.model_to_evaluate().unwrap();
     let images = Dataset::sample().test.first(8).image_tensor().unwrap();

@@ -33,7 +33,7 @@ pub enum Similarity {
     Cosine,
     /// −‖x−y‖² in the layers without projections and in the 2-D attention layer, −‖x−y‖ in `conv_nn_attention`.
     Euclidean,
-    /// x·y / √d with d the width of one head, for layers with projections.
+    /// x·y / √d with d the width of one head, only in `conv_nn_attention` and `branching_tokens`.
     Dot,
     /// −Σ|x−y|.
     Manhattan,

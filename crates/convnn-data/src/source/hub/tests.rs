@@ -239,7 +239,7 @@ fn a_body_of_another_length_is_refused() {
         use std::io::Write;
         while stream.write_all(&[7; 4096]).is_ok() {}
     });
-    assert_eq!(reason, format!("more than {size} bytes, as many as expected"));
+    assert_eq!(reason, format!("more than the expected {size} bytes"));
 }
 
 #[test]

@@ -152,6 +152,9 @@ fn damaged_files_are_refused() {
     fs::remove_file(fixture.path(0, 1)).unwrap();
     assert!(fixture.message().contains("1 of 4 files of MNIST missing (train-labels-idx1-ubyte.gz)"));
     fs::remove_file(fixture.path(1, 0)).unwrap();
+    let expected = "2 of 4 files of MNIST missing (train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz)";
+    assert!(fixture.message().contains(expected), "{}", fixture.message());
+    [fixture.path(0, 0), fixture.path(1, 1)].into_iter().for_each(|path| fs::remove_file(path).unwrap());
     assert!(fixture.message().contains("holds neither the files of MNIST (train-images-idx3-ubyte.gz, …)"));
 }
 

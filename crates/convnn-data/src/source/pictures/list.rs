@@ -95,7 +95,7 @@ fn pictures(root: &Path, classes: &[String], all: bool) -> Result<Vec<Picture>> 
         }
         let paths = entries(&folder, is_picture)?;
         if paths.is_empty() {
-            let expected = "no pictures found; expected .png, .jpg, .jpeg or .webp files, or no such folder";
+            let expected = "no pictures found (.png, .jpg, .jpeg, .webp); add some, or remove the folder";
             return Err(wrong(&folder, expected));
         }
         pictures.extend(paths.into_iter().map(|path| Picture { path, label: label as u16 }));

@@ -158,7 +158,7 @@ fn folders_that_are_not_as_expected_are_refused() {
     assert_eq!(message(&one_each), "DIR: too few pictures to set some aside for testing; add a folder test");
     let hole = folder(&["train/a/1.png", "test/a/1.png"]);
     fs::create_dir(hole.path().join("train/b")).unwrap();
-    let expected = "DIR/train/b: no pictures found; expected .png, .jpg, .jpeg or .webp files, or no such folder";
+    let expected = "DIR/train/b: no pictures found (.png, .jpg, .jpeg, .webp); add some, or remove the folder";
     assert_eq!(message(&hole), expected);
 }
 
