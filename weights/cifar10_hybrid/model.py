@@ -296,7 +296,10 @@ def load(dtype=torch.float32):
 
 
 def preprocess(picture):
-    """A PIL image as an input (1, 3, S, S): the shorter side resized, the center kept, normalized."""
+    """A PIL image as an input (1, 3, S, S): turned upright, the shorter side resized, the center kept, normalized."""
+    from PIL import ImageOps
+
+    picture = ImageOps.exif_transpose(picture)
     p, (width, height) = CONFIG["preprocessing"], picture.size
     size, short = p["size"], min(picture.size)
     width, height = (size * side // short for side in (width, height))

@@ -242,7 +242,7 @@ pub enum Error {
     },
 
     /// The crate was built without the feature `hub`.
-    #[error("the Hugging Face hub is not part of this build; install one with `cargo install --path crates/convnn-train --features hub`")]
+    #[error("the Hugging Face hub is not part of this build; build with `--features hub` to use it")]
     NoHub,
 
     /// The environment names no cache folder for the hub.

@@ -281,6 +281,10 @@ pub struct Model {
 
 impl Model {
     /// Builds the model that `config` describes, taking parameters from `vb`.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) and [`Error::Option`](convnn_core::Error::Option) for an option out of its
+    /// range, [`Error::NeighborsExceedCandidates`](convnn_core::Error::NeighborsExceedCandidates), and those of `vb`.
     pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         Ok(Self { network: config.build(vb)?, image: config.image_size() })
     }
@@ -290,7 +294,10 @@ impl Model {
         &*self.network
     }
 
-    /// Images (B, 3, S, S) to logits (B, classes).
+    /// Images (B, 3, S, S) to logits (B, classes), with gradients to the images and every parameter.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the images are of another size than the model's, and those of the layers.
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> convnn_core::Result<Tensor> {
         self.check(images)?;
         self.network.forward_t(images, pass)
@@ -326,6 +333,9 @@ impl Model {
     }
 
     /// Images (B, 3, S, S) to the features (B, C) that the last linear layer sees, in evaluation.
+    ///
+    /// # Errors
+    /// Those of [`Self::forward_t`].
     pub fn features(&self, images: &Tensor) -> convnn_core::Result<Tensor> {
         self.check(images)?;
         self.network.features(images, &Pass::evaluation(), &mut |_| Ok(()))

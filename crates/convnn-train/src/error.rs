@@ -182,7 +182,7 @@ pub enum Error {
         kept: String,
     },
     /// There is no room for a file on the device, or within a quota or limit.
-    #[error("no space left to {action} {}: {source}; what was saved before is intact; free some space and add --resume", path.display())]
+    #[error("no space left to {action} {}: {source}; what was saved before is intact; free some space, then repeat the command (`train` with --resume)", path.display())]
     NoSpace {
         /// What was being done.
         action: &'static str,

@@ -150,7 +150,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let variables = [("HOME", home.path().to_str().unwrap())];
         let message = search(Some("hub"), &variables).open(DatasetName::Cifar10).unwrap_err().to_string();
-        let expected = "the Hugging Face hub is not part of this build; install one with `cargo install --path crates/convnn-train --features hub`";
+        let expected = "the Hugging Face hub is not part of this build; build with `--features hub` to use it";
         assert_eq!(message, expected);
         let message = search(None, &variables).open(DatasetName::Cifar10).unwrap_err().to_string();
         assert!(message.contains(&format!(" does not exist; {expected}\ndownload it with:\n  mkdir ")), "{message}");

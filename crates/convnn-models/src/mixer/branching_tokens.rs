@@ -122,6 +122,9 @@ pub struct BranchingTokens {
 
 impl BranchingTokens {
     /// For tokens of width `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range, and those of `vb`.
     pub fn new(dim: usize, config: &BranchingTokensConfig, vb: VarBuilder) -> Result<Self> {
         let (ratio, kernel_size, c) = (config.branch_ratio, config.kernel_size, &config.branch);
         ensure_option((0.0..=1.0).contains(&ratio), &vb, KIND, "branch_ratio", ratio, "a number from 0 to 1")?;

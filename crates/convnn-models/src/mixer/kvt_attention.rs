@@ -73,6 +73,9 @@ pub struct KvtAttention {
 
 impl KvtAttention {
     /// For tokens of width `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range, and those of `vb`.
     pub fn new(dim: usize, config: &KvtAttentionConfig, vb: VarBuilder) -> Result<Self> {
         check(&vb, KIND, dim, config.heads, config.dropout)?;
         within_option(config.neighbors, 1, limits::NEIGHBORS, &vb, KIND, "neighbors")?;

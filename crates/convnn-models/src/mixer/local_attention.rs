@@ -86,6 +86,9 @@ pub struct LocalAttention {
 
 impl LocalAttention {
     /// For tokens of width `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range, and those of `vb`.
     pub fn new(dim: usize, config: &LocalAttentionConfig, vb: VarBuilder) -> Result<Self> {
         let LocalAttentionConfig { heads, window, dim_head, published } = *config;
         within_option(heads, 1, MOST_HEADS, &vb, KIND, "heads")?;

@@ -61,6 +61,9 @@ pub struct MultiHeadAttention {
 
 impl MultiHeadAttention {
     /// For tokens of width `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range, and those of `vb`.
     pub fn new(dim: usize, config: &MultiHeadAttentionConfig, vb: VarBuilder) -> Result<Self> {
         check(&vb, "multi_head_attention", dim, config.heads, config.dropout)?;
         let projection = |name| Linear::without_bias(dim, dim, vb.pp(name));

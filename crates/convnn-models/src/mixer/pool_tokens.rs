@@ -52,6 +52,9 @@ pub struct PoolTokens {
 
 impl PoolTokens {
     /// Takes nothing from `vb`, whose path names the layer in errors.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range.
     pub fn new(config: &PoolTokensConfig, vb: &VarBuilder) -> Result<Self> {
         let window = config.window;
         within_option(window, 3, limits::TOKENS, vb, "pool_tokens", "window")?;

@@ -88,6 +88,9 @@ pub struct SparseAttention {
 
 impl SparseAttention {
     /// For tokens of width `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Option`](convnn_core::Error::Option) for an option out of its range, and those of `vb`.
     pub fn new(dim: usize, config: &SparseAttentionConfig, vb: VarBuilder) -> Result<Self> {
         check(&vb, KIND, dim, config.heads, config.dropout)?;
         within_option(config.window, 1, limits::TOKENS, &vb, KIND, "window")?;

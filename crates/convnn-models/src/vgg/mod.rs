@@ -69,11 +69,17 @@ enum Stage {
 
 impl Vgg {
     /// Builds the network with `layer` in every place, taking parameters from `vb`.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) for an option of the model out of its range, and those of the layers and of `vb`.
     pub fn new(config: &VggConfig, layer: &LayerConfig, vb: VarBuilder) -> crate::Result<Self> {
         Self::with_layers(config, |slot, vb| layer.options().build(slot, vb), vb)
     }
 
     /// Builds the network with the layers that `build` returns for each slot, from the first to the last.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`] and of `build`.
     pub fn with_layers<F>(config: &VggConfig, mut build: F, vb: VarBuilder) -> crate::Result<Self>
     where
         F: FnMut(&Slot, VarBuilder) -> Result<Arc<dyn Layer2d>>,
@@ -118,6 +124,9 @@ impl Vgg {
     }
 
     /// The same network, each layer replaced by what `replace` returns for it; `None` keeps it.
+    ///
+    /// # Errors
+    /// Those of `replace`.
     pub fn map_layers<F>(&self, mut replace: F) -> Result<Self>
     where
         F: FnMut(&Slot, &Arc<dyn Layer2d>) -> Result<Option<Arc<dyn Layer2d>>>,
@@ -133,7 +142,10 @@ impl Vgg {
         Ok(vgg)
     }
 
-    /// Images (B, 3, H, W) to logits (B, classes).
+    /// Images (B, 3, H, W) to logits (B, classes), with gradients to the images and every parameter.
+    ///
+    /// # Errors
+    /// Those of the layers.
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
         Network::forward_t(self, images, pass)
     }

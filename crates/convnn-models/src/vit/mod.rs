@@ -71,11 +71,17 @@ pub struct Vit {
 
 impl Vit {
     /// Builds the network with `mixer` in every block, taking parameters from `vb`.
+    ///
+    /// # Errors
+    /// [`Error::Value`](crate::Error::Value) for an option of the model out of its range, and those of the mixers and of `vb`.
     pub fn new(config: &VitConfig, mixer: &MixerConfig, vb: VarBuilder) -> crate::Result<Self> {
         Self::with_mixers(config, |slot, vb| mixer.options().build(slot, vb), vb)
     }
 
     /// Builds the network with the mixers that `build` returns for each block, from the first to the last.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`] and of `build`.
     pub fn with_mixers<F>(config: &VitConfig, mut build: F, vb: VarBuilder) -> crate::Result<Self>
     where
         F: FnMut(&Slot, VarBuilder) -> Result<Arc<dyn TokenMixer>>,
@@ -105,6 +111,9 @@ impl Vit {
     }
 
     /// The same network, each mixer replaced by what `replace` returns for it; `None` keeps it.
+    ///
+    /// # Errors
+    /// Those of `replace`.
     pub fn map_mixers<F>(&self, mut replace: F) -> Result<Self>
     where
         F: FnMut(&Slot, &Arc<dyn TokenMixer>) -> Result<Option<Arc<dyn TokenMixer>>>,
@@ -119,7 +128,10 @@ impl Vit {
         Ok(vit)
     }
 
-    /// Images (B, 3, S, S) to logits (B, classes).
+    /// Images (B, 3, S, S) to logits (B, classes), with gradients to the images and every parameter.
+    ///
+    /// # Errors
+    /// Candle's, if the images are not of the size that the network was built for, and those of the mixers.
     pub fn forward_t(&self, images: &Tensor, pass: &Pass) -> Result<Tensor> {
         Network::forward_t(self, images, pass)
     }

@@ -167,7 +167,7 @@ function charts() {
 
 function controls() {
   const s = space();
-  $("k").max = Math.min(64, s.places);
+  $("k").max = Math.min(Math.max(64, data.start.k), s.places);
   state.k = Math.min(state.k, s.places);
   $("k").value = state.k;
   $("kValue").textContent = state.k;
