@@ -33,10 +33,10 @@ pub struct Args {
     /// Runs per row, if they were reproduced with --seeds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// Only check that every file in docs/results matches the data next to it
+    /// Only check that the files made from docs/results/BUDGET.json are current
     #[arg(long, conflicts_with_all = ["runs", "seeds"])]
     check: bool,
-    /// Only regenerate every file in docs/results from the data next to it
+    /// Only regenerate the files made from docs/results/BUDGET.json
     #[arg(long, conflicts_with_all = ["runs", "seeds", "check"])]
     render: bool,
     /// Use this trainer instead of building one

@@ -133,7 +133,7 @@ fn a_huge_picture_is_refused_before_it_is_decoded() {
         fs::write(&path, bytes).unwrap();
         let message = message(&folder);
         assert!(
-            message.contains("DIR/train/a/0.png: more than 32768 pixels in a row or column, or 256 MiB once"),
+            message.contains("DIR/train/a/0.png: more than 32768 pixels in a row or column, or 256 MiB as a file"),
             "{message}"
         );
     }
