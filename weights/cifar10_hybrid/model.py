@@ -305,7 +305,8 @@ def preprocess(picture):
     width, height = (size * side // short for side in (width, height))
     picture = picture.convert("RGB").resize((width, height), resample=2)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    pixels = torch.tensor(list(picture.crop((left, top, left + size, top + size)).getdata()))
+    square = picture.crop((left, top, left + size, top + size))
+    pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size * size, 3)
     mean, sd = (torch.tensor(p[key]).view(1, 3, 1, 1) for key in ("mean", "sd"))
     return (pixels.T.reshape(1, 3, size, size) / 255 - mean) / sd
 
