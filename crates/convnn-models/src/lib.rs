@@ -39,6 +39,6 @@ pub use summary::{Choice, LayerSummary};
 pub use vgg::{Vgg, VggConfig};
 pub use vit::{Vit, VitConfig};
 
-pub use convnn_image::Normalization;
 #[cfg(feature = "hub")]
 pub use convnn_hub::{HubConfig, ModelId};
+pub use convnn_image::Normalization;

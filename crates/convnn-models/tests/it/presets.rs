@@ -96,7 +96,6 @@ fn the_local_baseline_is_the_published_one() {
     assert!(layer.published);
 }
 
-
 /// What is observed on the way is what the model computes: tokens of every layer, the neighbors of those that choose some,
 /// and the features before the last layer.
 #[test]
