@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let pictures = arguments.next();
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../weights/cifar10_hybrid");
-    let loaded = Model::load(&arguments.next().map_or_else(default, PathBuf::from), DType::F32, &Device::Cpu)?;
+    let loaded = Model::load(arguments.next().map_or_else(default, PathBuf::from), DType::F32, &Device::Cpu)?;
     let preprocessing = loaded.preprocessing.ok_or("the weights do not say how pictures are normalized")?;
 
     let (data, classes) = match pictures {
