@@ -283,8 +283,8 @@ impl Model {
     /// Builds the model that `config` describes, taking parameters from `vb`.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) and [`Error::Option`](convnn_core::Error::Option) for an option out of its
-    /// range, [`Error::NeighborsExceedCandidates`](convnn_core::Error::NeighborsExceedCandidates), and those of `vb`.
+    /// [`Error::Value`](crate::Error::Value) and [`Error::Option`] for an option out of its range,
+    /// [`Error::NeighborsExceedCandidates`], and those of `vb`.
     pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
         Ok(Self { network: config.build(vb)?, image: config.image_size() })
     }

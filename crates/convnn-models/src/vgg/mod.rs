@@ -71,7 +71,7 @@ impl Vgg {
     /// Builds the network with `layer` in every place, taking parameters from `vb`.
     ///
     /// # Errors
-    /// [`Error::Value`](crate::Error::Value) for an option of the model out of its range, and those of the layers and of `vb`.
+    /// [`Error::Value`] for an option of the model out of its range, and those of the layers and of `vb`.
     pub fn new(config: &VggConfig, layer: &LayerConfig, vb: VarBuilder) -> crate::Result<Self> {
         Self::with_layers(config, |slot, vb| layer.options().build(slot, vb), vb)
     }
