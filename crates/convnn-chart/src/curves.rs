@@ -1,7 +1,7 @@
 //! Curves over epochs or layers.
 
 use crate::labels::{short, spread};
-use crate::style::{COLOURS, Medium, finish};
+use crate::style::{COLORS, Medium, finish};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -22,7 +22,7 @@ pub struct Panel {
     pub dashed_label: Option<String>,
 }
 
-/// Curves of one colour, as points (epoch or layer, value).
+/// Curves of one color, as points (epoch or layer, value).
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// The name in the legend.
@@ -102,18 +102,18 @@ impl Panel {
             .y_desc(&self.y_label)
             .draw()?;
         let mut ends = Vec::new();
-        for (line, colour) in self.lines.iter().zip(COLOURS.into_iter().cycle()) {
+        for (line, color) in self.lines.iter().zip(COLORS.into_iter().cycle()) {
             let is_shown = |point: &(i32, f64)| point.0 <= last && point.1.is_finite();
             let dashed: Vec<_> = line.dashed.iter().copied().filter(is_shown).collect();
-            chart.draw_series(DashedLineSeries::new(dashed, 5, 4, colour.mix(0.55).stroke_width(1)))?;
+            chart.draw_series(DashedLineSeries::new(dashed, 5, 4, color.mix(0.55).stroke_width(1)))?;
             for curve in &line.solid {
                 let curve: Vec<_> = curve.iter().copied().filter(|point| point.1.is_finite()).collect();
-                chart.draw_series(LineSeries::new(curve.iter().copied(), colour.stroke_width(2)))?;
+                chart.draw_series(LineSeries::new(curve.iter().copied(), color.stroke_width(2)))?;
                 // Dots show single epochs, as long as they do not run together.
                 if last - first <= 40 {
-                    chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, colour.filled())))?;
+                    chart.draw_series(curve.iter().map(|&point| Circle::new(point, 3, color.filled())))?;
                 }
-                ends.extend(curve.last().map(|&point| (point, colour)));
+                ends.extend(curve.last().map(|&point| (point, color)));
             }
         }
         if ends.len() <= DIRECT {
@@ -122,9 +122,9 @@ impl Panel {
                 ends.iter().map(|(point, _)| chart.plotting_area().map_coordinate(point).1).collect();
             let places = spread(&wanted, LABEL, heights.start, heights.end);
             let (left, top) = chart_area.get_base_pixel();
-            for ((point, colour), y) in ends.iter().zip(places) {
+            for ((point, color), y) in ends.iter().zip(places) {
                 let x = chart.plotting_area().map_coordinate(point).0 - left + 7;
-                let text = ("sans-serif", 14).into_font().color(colour).pos(Pos::new(HPos::Left, VPos::Center));
+                let text = ("sans-serif", 14).into_font().color(color).pos(Pos::new(HPos::Left, VPos::Center));
                 let value = short(point.1, (high - low) / 10.0);
                 chart_area.draw(&Text::new(value, (x, y - top), text))?;
             }
@@ -136,9 +136,9 @@ impl Panel {
         const LEFT: i32 = 70;
         let middle = |index: usize| index as i32 * LEGEND_LINE as i32 + 8;
         let text = ("sans-serif", 15).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
-        for (index, (line, colour)) in self.lines.iter().zip(COLOURS.into_iter().cycle()).enumerate() {
+        for (index, (line, color)) in self.lines.iter().zip(COLORS.into_iter().cycle()).enumerate() {
             let y = middle(index);
-            area.draw(&PathElement::new(vec![(LEFT, y), (LEFT + 24, y)], colour.stroke_width(3)))?;
+            area.draw(&PathElement::new(vec![(LEFT, y), (LEFT + 24, y)], color.stroke_width(3)))?;
             area.draw(&Text::new(line.label.clone(), (LEFT + 32, y), text.clone()))?;
         }
         let Some(label) = &self.dashed_label else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! A confusion matrix as a grid of shaded cells.
 
 use crate::Result;
-use crate::style::{COLOURS, Medium, finish};
+use crate::style::{COLORS, Medium, finish};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -51,8 +51,8 @@ pub fn matrix(matrix: &Matrix<'_>, medium: Medium) -> Result<String> {
                 let gap = i32::from(written);
                 let place = [(x, y), (x + cell - gap, y + cell - gap)];
                 // Right and wrong have different colors; a faint line shows the grid.
-                let colour = if row == column { COLOURS[0] } else { COLOURS[1] };
-                root.draw(&Rectangle::new(place, colour.mix(0.04 + 0.8 * share).filled()))?;
+                let color = if row == column { COLORS[0] } else { COLORS[1] };
+                root.draw(&Rectangle::new(place, color.mix(0.04 + 0.8 * share).filled()))?;
                 if written && count > 0 {
                     let middle = (x + cell / 2, y + cell / 2);
                     root.draw(&Text::new(count.to_string(), middle, font(14, HPos::Center, VPos::Center)))?;

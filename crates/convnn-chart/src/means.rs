@@ -2,7 +2,7 @@
 
 use crate::curves::{DIRECT, LABEL, LEGEND_LINE, PANEL};
 use crate::labels::{short, spread};
-use crate::style::{COLOURS, Medium, finish};
+use crate::style::{COLORS, Medium, finish};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -126,39 +126,39 @@ impl Means {
             chart.draw_series([Text::new(name.clone(), at(left, *level), text)])?;
         }
         let mut ends = Vec::new();
-        for (group, colour) in self.groups.iter().zip(COLOURS.into_iter().cycle()) {
-            let colour = if group.reference { BLACK.mix(0.65) } else { colour.to_rgba() };
+        for (group, color) in self.groups.iter().zip(COLORS.into_iter().cycle()) {
+            let color = if group.reference { BLACK.mix(0.65) } else { color.to_rgba() };
             let points = group.points.iter().map(|point| at(point.x, point.mean));
             match (group.joined && !named, group.reference) {
                 (false, _) => {}
                 (true, true) => {
-                    chart.draw_series(DashedLineSeries::new(points.clone(), 5, 4, colour.stroke_width(1)))?;
+                    chart.draw_series(DashedLineSeries::new(points.clone(), 5, 4, color.stroke_width(1)))?;
                 }
                 (true, false) => {
-                    chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?;
+                    chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
                 }
             }
             for point in &group.points {
                 if let Some(sd) = point.sd {
                     let bar = [at(point.x, point.mean - sd), at(point.x, point.mean + sd)];
-                    chart.draw_series(LineSeries::new(bar, colour.stroke_width(2)))?;
+                    chart.draw_series(LineSeries::new(bar, color.stroke_width(2)))?;
                 }
                 let faint =
-                    point.values.iter().map(|&value| Circle::new(at(point.x, value), 2, colour.mix(0.5).filled()));
+                    point.values.iter().map(|&value| Circle::new(at(point.x, value), 2, color.mix(0.5).filled()));
                 chart.draw_series(faint)?;
             }
-            let style = if group.reference { colour.stroke_width(1) } else { colour.filled() };
+            let style = if group.reference { color.stroke_width(1) } else { color.filled() };
             chart.draw_series(points.map(|point| Circle::new(point, 4, style)))?;
             if named && !group.reference {
                 // Without a line, a value stands beside its mark.
-                let text = ("sans-serif", 13).into_font().color(&colour).pos(Pos::new(HPos::Left, VPos::Center));
+                let text = ("sans-serif", 13).into_font().color(&color).pos(Pos::new(HPos::Left, VPos::Center));
                 let beside = group.points.iter().map(|point| {
                     let label = short(point.mean, (high - low) / 10.0);
                     EmptyElement::at(at(point.x, point.mean)) + Text::new(label, (8, 0), text.clone())
                 });
                 chart.draw_series(beside)?;
             } else if !named && group.joined {
-                ends.extend(group.points.last().map(|point| (at(point.x, point.mean), colour)));
+                ends.extend(group.points.last().map(|point| (at(point.x, point.mean), color)));
             }
         }
         let (base, top) = area.get_base_pixel();
@@ -166,8 +166,8 @@ impl Means {
             let (_, heights) = chart.plotting_area().get_pixel_range();
             let pixel = |point| chart.plotting_area().map_coordinate(point);
             let wanted: Vec<i32> = ends.iter().map(|(point, _)| pixel(point).1).collect();
-            for ((point, colour), y) in ends.iter().zip(spread(&wanted, LABEL, heights.start, heights.end)) {
-                let text = ("sans-serif", 14).into_font().color(colour).pos(Pos::new(HPos::Left, VPos::Center));
+            for ((point, color), y) in ends.iter().zip(spread(&wanted, LABEL, heights.start, heights.end)) {
+                let text = ("sans-serif", 14).into_font().color(color).pos(Pos::new(HPos::Left, VPos::Center));
                 let value = short(point.1, (high - low) / 10.0);
                 area.draw(&Text::new(value, (pixel(point).0 - base + 9, y - top), text))?;
             }
@@ -186,10 +186,10 @@ impl Means {
     fn draw_legend(&self, area: &DrawingArea<SVGBackend, Shift>) -> Result<()> {
         const LEFT: i32 = 70;
         let text = ("sans-serif", 15).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
-        for (index, (group, colour)) in self.groups.iter().zip(COLOURS.into_iter().cycle()).enumerate() {
+        for (index, (group, color)) in self.groups.iter().zip(COLORS.into_iter().cycle()).enumerate() {
             let y = index as i32 * LEGEND_LINE as i32 + 8;
-            let colour = if group.reference { BLACK.mix(0.65) } else { colour.to_rgba() };
-            let style = if group.reference { colour.stroke_width(1) } else { colour.filled() };
+            let color = if group.reference { BLACK.mix(0.65) } else { color.to_rgba() };
+            let style = if group.reference { color.stroke_width(1) } else { color.filled() };
             area.draw(&Circle::new((LEFT + 12, y), 4, style))?;
             area.draw(&Text::new(group.label.clone(), (LEFT + 32, y), text.clone()))?;
         }

@@ -1,18 +1,18 @@
-//! Colours, and what they become on a dark page.
+//! Colors, and what they become on a dark page.
 
 use plotters::prelude::*;
 
-/// What a picture is drawn for, which decides its colours.
+/// What a picture is drawn for, which decides its colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// Part of a page: no background, and the page's text colour.
+    /// Part of a page: no background, and the page's text color.
     Page,
     /// A standalone file: black on white, or white on black where the viewer prefers dark pages.
     File,
 }
 
-/// Colours that remain distinct with colour blindness and are visible on white and on black (after Okabe and Ito).
-pub(crate) const COLOURS: [RGBColor; 6] = [
+/// Colors that remain distinct with color blindness and are visible on white and on black (after Okabe and Ito).
+pub(crate) const COLORS: [RGBColor; 6] = [
     RGBColor(0x2f, 0x7f, 0xc1),
     RGBColor(0xd9, 0x5f, 0x0e),
     RGBColor(0x14, 0x9c, 0x74),

@@ -61,7 +61,7 @@ const FORECAST_SECONDS: f64 = 20.0;
 const FORECAST_SHARE: f64 = 0.2;
 
 impl Progress {
-    /// A bar if standard error is a terminal that can move its cursor, else lines. `NO_COLOR` turns colours off.
+    /// A bar if standard error is a terminal that can move its cursor, else lines. `NO_COLOR` turns colors off.
     pub fn stderr() -> Self {
         Self::new(shown(std::io::stderr().is_terminal(), |name| std::env::var_os(name)))
     }
