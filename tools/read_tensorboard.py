@@ -64,12 +64,15 @@ def check(run):
 
 
 def main():
+    if len(sys.argv) < 2:
+        print(__doc__, file=sys.stderr)
+        return 2
     faults = []
     for run in map(pathlib.Path, sys.argv[1:]):
         print(run)
         faults += [f"{run}: {fault}" for fault in check(run)]
     print("\n".join(faults) or "all in order")
-    return 1 if faults or len(sys.argv) < 2 else 0
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

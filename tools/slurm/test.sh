@@ -112,5 +112,7 @@ for run in "$work"/local/runs/*; do
     echo "$name: the same weights"
 done
 [ "$(ls "$work/local/runs" | wc -l)" = 6 ]
-echo "passed"
+finish
+trap - EXIT
 rm -rf "$work"
+echo "passed"

@@ -29,10 +29,18 @@ pub fn read_json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     values.with_context(|| shown(path))
 }
 
-/// Writes a file, and the folder that holds it.
+/// Writes a file, and the folder that holds it. The file is replaced as a whole or not at all.
 pub fn write(path: &Path, text: &str) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".tmp");
+    let unfinished = path.with_file_name(name);
     let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
-    folder.and_then(|()| fs::write(path, text)).with_context(|| format!("cannot write {}", shown(path)))
+    let written = folder.and_then(|()| fs::write(&unfinished, text)).and_then(|()| fs::rename(&unfinished, path));
+    if written.is_err() {
+        // What failed is the error to report, not this.
+        let _ = fs::remove_file(&unfinished);
+    }
+    written.with_context(|| format!("cannot write {}", shown(path)))
 }
 
 /// The files in `folder` whose names end in `.{extension}`, sorted by name.

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
 use crate::files::{read_json, shown};
@@ -71,10 +71,21 @@ pub fn shipped(trainer: &Trainer) -> Result<Vec<Shipped>> {
     Ok(all)
 }
 
+/// How much the results of an operation and of its equivalent may differ, in f64 and in f32: the rounding of sums.
+const EQUAL: (f64, f64) = (1e-9, 1e-3);
+
 /// Prints both.
+///
+/// # Errors
+/// If an operation differs from ConvNN by more than rounding, or a shipped model cannot be evaluated.
 pub fn print(trainer: &Trainer) -> Result<()> {
     let mut lines = vec![["operation", "as ConvNN", "off by (f64)", "(f32)"].map(str::to_owned).to_vec()];
-    for found in equivalences(trainer)? {
+    let equivalences = equivalences(trainer)?;
+    for found in &equivalences {
+        let Equivalence { operation, f64, f32, .. } = found;
+        ensure!(*f64 <= EQUAL.0 && *f32 <= EQUAL.1, "{operation} is off by {f64:.1e} in f64 and {f32:.1e} in f32");
+    }
+    for found in equivalences {
         let off = |value: f64| if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}") };
         lines.push(vec![found.operation, found.choices, off(found.f64), off(found.f32)]);
     }

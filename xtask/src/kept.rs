@@ -56,7 +56,9 @@ impl Kept {
                 rows.push(KeptRow { family: name.0, row: name.1, runs: runs.clone(), command });
             }
         }
-        Self { budget: plan.name.to_owned(), rows, records: records.values().cloned().collect() }
+        let used = |record: &&Record| rows.iter().any(|row: &KeptRow| row.runs.contains(&record.id));
+        let records = records.values().filter(used).cloned().collect();
+        Self { budget: plan.name.to_owned(), rows, records }
     }
 
     /// The number of runs per row of a family, if it has results.
@@ -123,6 +125,7 @@ pub fn terminal() -> Result<String> {
     let experiments = Experiments::read(&data_folder("experiments"), &data_folder("paper"))?;
     let mut text = String::new();
     for (path, kept) in all()? {
+        kept.check(&experiments)?;
         let plan = kept.plan(&experiments)?;
         let (ids, records) = kept.parts();
         let summary = Summary::new(&plan, &ids, &records)?;

@@ -157,11 +157,13 @@ impl Args {
             say("interrupted; repeat the command to resume");
             return Ok(ExitCode::from(130));
         }
-        if self.budget == "smoke" {
-            // The runs are reported whatever is wrong with what is shown beside them.
-            first_look::print(&trainer).unwrap_or_else(|error| say(format_args!("{error:#}")));
-        }
+        // The runs are reported whatever is wrong with what is shown beside them.
+        let look = if self.budget == "smoke" { first_look::print(&trainer) } else { Ok(()) };
         report(&plan, &runs, &out)?;
+        if let Err(error) = look {
+            say(format_args!("{error:#}"));
+            return Ok(ExitCode::FAILURE);
+        }
         if self.budget == "smoke" && tally.failed.is_empty() {
             self.say_what_next(&experiments, &trainer, &runs, &out)?;
         }

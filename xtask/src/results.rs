@@ -4,10 +4,11 @@
 //! typed by hand and a test notices when they are stale.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use convnn_chart::Medium;
 
 use crate::experiments::Experiments;
@@ -33,11 +34,11 @@ pub struct Args {
     /// Runs per row, if they were reproduced with --seeds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     seeds: Option<u32>,
-    /// Only check that the files made from docs/results/BUDGET.json are current
-    #[arg(long, conflicts_with_all = ["runs", "seeds"])]
+    /// Only check that the files made from the data in docs/results are current
+    #[arg(long, conflicts_with_all = ["budget", "runs", "seeds"])]
     check: bool,
-    /// Only regenerate the files made from docs/results/BUDGET.json
-    #[arg(long, conflicts_with_all = ["runs", "seeds", "check"])]
+    /// Only regenerate the files made from the data in docs/results
+    #[arg(long, conflicts_with_all = ["budget", "runs", "seeds", "check"])]
     render: bool,
     /// Use this trainer instead of building one
     #[arg(long, value_name = "PROGRAM")]
@@ -73,44 +74,68 @@ impl Args {
         let mut plan = Plan::new(experiments, &self.budget, &Filter { seeds: self.seeds, ..Filter::default() })?;
         let data = kept::folder().join(format!("{}.json", self.budget));
         let before: Option<Kept> = data.exists().then(|| read_json(&data)).transpose()?;
-        if let (Some(before), None) = (&before, self.seeds) {
-            for planned in &mut plan.families {
-                planned.seeds = planned.seeds.max(before.seeds(&planned.family.id).unwrap_or(0));
-            }
+        for planned in &mut plan.families {
+            let kept = before.as_ref().and_then(|before| before.seeds(&planned.family.id));
+            planned.seeds = planned.seeds.max(kept.unwrap_or(0));
         }
         let runs = plan.runs(&Trainer::new(self.trainer.as_deref())?)?;
         let (ids, mut records) = reproduce::finished(&plan, &runs, &out);
         // Earlier runs are kept as long as their configuration is planned.
         let planned = |id: &str| ids.values().any(|runs| runs.iter().any(|run| run == id));
-        for record in before.into_iter().flat_map(|before| before.records) {
-            if planned(&record.id) {
-                records.entry(record.id.clone()).or_insert(record);
-            }
+        let (current, outdated): (Vec<_>, Vec<_>) =
+            before.into_iter().flat_map(|before| before.records).partition(|record| planned(&record.id));
+        for record in current {
+            records.entry(record.id.clone()).or_insert(record);
         }
+        let kept = Kept::new(&plan, &ids, &records);
         ensure!(
-            !records.is_empty(),
-            "no finished run of `{}` in {}; run `cargo xtask reproduce {0}` first",
+            !kept.rows.is_empty(),
+            "no family of `{}` has two rows with finished runs in {}; run `cargo xtask reproduce {0}` first",
             self.budget,
             shown(&out)
         );
-        Ok(Kept::new(&plan, &ids, &records))
+        if !outdated.is_empty() {
+            say(format_args!("{} kept runs are no longer planned that way, and are removed:", outdated.len()));
+            outdated.iter().for_each(|record| say(format_args!("  {}", record.command)));
+        }
+        Ok(kept)
     }
 }
 
-/// Writes the files made from the results in `data`.
+/// Writes the files made from the results in `data`, and removes the figures of families that are no longer among them.
 fn render(experiments: &Experiments, data: &Path) -> Result<()> {
-    for (path, text) in rendered(experiments, data)? {
+    let files = rendered(experiments, data)?;
+    for path in outdated_figures(data, &files)? {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", shown(&path)))?;
+        say(format_args!("{} removed", shown(&path)));
+    }
+    for (path, text) in files {
         write(&path, &text)?;
         say(shown(&path));
     }
     Ok(())
 }
 
+/// Figures of the budget in `data` that are not among `files`.
+fn outdated_figures(data: &Path, files: &[(PathBuf, String)]) -> Result<Vec<PathBuf>> {
+    let budget = data.file_stem().unwrap_or_default().to_string_lossy();
+    let mut figures = list(data.parent().unwrap_or(Path::new(".")), "svg")?;
+    figures.retain(|figure| {
+        let name = figure.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("{budget}_")) && !files.iter().any(|(path, _)| path == figure)
+    });
+    Ok(figures)
+}
+
 /// Compares every file in `folder` with the data next to it. Fails if one is missing or stale, or if the data is of runs that
 /// are no longer planned that way.
 fn check(experiments: &Experiments, folder: &Path) -> Result<()> {
     for data in list(folder, "json")? {
-        for (path, expected) in rendered(experiments, &data)? {
+        let files = rendered(experiments, &data)?;
+        if let Some(figure) = outdated_figures(&data, &files)?.first() {
+            bail!("{} shows no kept results; remove it with `cargo xtask results --render`", shown(figure));
+        }
+        for (path, expected) in files {
             ensure!(
                 read(&path)? == expected,
                 "{} is stale: {} or the experiments have changed; regenerate it with `cargo xtask results --render`",
@@ -156,8 +181,6 @@ fn rendered(experiments: &Experiments, data: &Path) -> Result<Vec<(PathBuf, Stri
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::fs;
-
     use super::*;
     use crate::kept::KeptRow;
     use crate::plan::RunSettings;
@@ -253,6 +276,14 @@ mod tests {
         kept.rows[0].command = command;
         kept.rows[0].row = "lambda=2".to_owned();
         refused(&kept, "vgg_lambda lambda=2 was removed from the experiments of `quick`");
+
+        kept.rows[0].row = "dataset=cifar10,lambda=0".to_owned();
+        let figure = folder.path().join("quick_vgg_k.svg");
+        fs::write(&figure, "").unwrap();
+        refused(&kept, "quick_vgg_k.svg shows no kept results");
+        render(&experiments, &data).unwrap();
+        assert!(!figure.exists());
+        check(&experiments, folder.path()).unwrap();
     }
 
     #[test]

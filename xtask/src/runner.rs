@@ -75,8 +75,8 @@ pub fn log(out: &Path, run: &Run) -> PathBuf {
 impl Runner<'_> {
     /// Trains the runs that are not finished. One that fails does not keep the others from being trained.
     ///
-    /// Ctrl-C, SIGTERM and SIGHUP are passed on, so that every run saves a checkpoint; a second one ends this process at once,
-    /// and the runs still save.
+    /// Ctrl-C, SIGTERM and SIGHUP are passed on, so that every run saves a checkpoint; a second one ends this process at once.
+    /// Runs that receive a second one themselves, as from a terminal, end without saving.
     pub fn train(&self, runs: &[Run]) -> Result<Tally> {
         let signal = caught()?;
         let mut tally = Tally::default();

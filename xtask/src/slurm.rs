@@ -182,7 +182,8 @@ impl Task {
              if [ -e {folder}/config.toml ]; then resume=--resume; fi\n\
              # The process that SLURM has replaced may have left its lock, on a machine that failed.\n\
              if [ \"${{SLURM_RESTART_COUNT:-0}}\" -gt 0 ]; then rm -f {folder}/.lock; fi\n\
-             {} $resume\n",
+             # In braces, so that the shell has read all of it: submitting again rewrites this file.\n\
+             {{ {} $resume; exit; }}\n",
             command.join(" ")
         )
     }

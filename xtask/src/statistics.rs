@@ -1,8 +1,10 @@
 //! Differences between rows, and how sure they are.
 //!
 //! Runs with the same seed share the order of the images and the random numbers of the initial weights, so the rows of a family
-//! are compared within seeds: the seeds are blocks, and what is left after the means of rows and of seeds are taken out is the
+//! are compared within seeds: the seeds are blocks, and what is left after the effects of rows and of seeds are taken out is the
 //! spread of a single run. All rows estimate it together, which makes it much better known than from two or three runs of each.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The top-1 of a row, by seed: `None` where the run is missing.
 pub type Scores = Vec<Option<f64>>;
@@ -57,43 +59,64 @@ impl Mean {
 }
 
 impl Spread {
-    /// The spread of single runs around the means of rows and seeds, from the rows and seeds that give the most degrees of
-    /// freedom; `None` if no two rows have two seeds in common.
+    /// The spread of single runs around the effects of rows and seeds, fitted by least squares to the runs that there are;
+    /// `None` if no two rows have two seeds in common, even by way of others.
     pub fn of(rows: &[Scores]) -> Option<Self> {
-        let complete = complete_tables(rows).max_by_key(|table| freedom(table))?;
-        let (r, s) = (complete.len(), complete[0].len());
-        if freedom(&complete) == 0 {
+        let mut cells: Vec<Cell> = Vec::new();
+        for (row, scores) in rows.iter().enumerate() {
+            let scores = scores.iter().enumerate().filter_map(|(seed, score)| Some((seed, (*score)?)));
+            cells.extend(scores.map(|(seed, left)| Cell { row, seed, left }));
+        }
+        let freedom = cells.len() - effects(&cells);
+        if freedom == 0 {
             return None;
         }
-        let all: f64 = complete.iter().flatten().sum::<f64>() / (r * s) as f64;
-        let row_mean = |row: &[f64]| row.iter().sum::<f64>() / s as f64;
-        let seed_mean = |seed: usize| complete.iter().map(|row| row[seed]).sum::<f64>() / r as f64;
-        let mut squares = 0.0;
-        for row in &complete {
-            for (seed, score) in row.iter().enumerate() {
-                squares += (score - row_mean(row) - seed_mean(seed) + all).powi(2);
+        // Taking out the means of rows and of seeds in turn ends at the least squares. Complete tables need one round.
+        for _ in 0..10_000 {
+            if take_out(&mut cells, |cell| cell.row).max(take_out(&mut cells, |cell| cell.seed)) < 1e-12 {
+                break;
             }
         }
-        let freedom = freedom(&complete);
+        let squares: f64 = cells.iter().map(|cell| cell.left.powi(2)).sum();
         Some(Self { sd: (squares / freedom as f64).sqrt(), freedom })
     }
 }
 
-/// For the seeds that a row and another have in common: the scores of every row that has them all.
-fn complete_tables(rows: &[Scores]) -> impl Iterator<Item = Vec<Vec<f64>>> {
-    let score = |row: &Scores, seed: usize| row.get(seed).copied().flatten();
-    let pairs = rows.iter().enumerate().flat_map(|(index, a)| rows[index + 1..].iter().map(move |b| (a, b)));
-    pairs.map(move |(a, b)| {
-        let seeds: Vec<usize> =
-            (0..a.len()).filter(|&seed| score(a, seed).is_some() && score(b, seed).is_some()).collect();
-        let scores = |row: &Scores| seeds.iter().map(|&seed| score(row, seed)).collect::<Option<_>>();
-        rows.iter().filter_map(scores).collect()
-    })
+/// A run, and what is left of its score.
+struct Cell {
+    row: usize,
+    seed: usize,
+    left: f64,
 }
 
-/// Degrees of freedom of what is left of a table of rows by seeds.
-fn freedom(table: &[Vec<f64>]) -> usize {
-    (table.len() - 1) * table[0].len().saturating_sub(1)
+/// Takes out the mean of every group of cells, and returns the largest of them.
+fn take_out(cells: &mut [Cell], group: impl Fn(&Cell) -> usize) -> f64 {
+    let mut groups: BTreeMap<usize, (f64, f64)> = BTreeMap::new();
+    for cell in &*cells {
+        let (sum, count) = groups.entry(group(cell)).or_default();
+        *sum += cell.left;
+        *count += 1.0;
+    }
+    for cell in cells {
+        let (sum, count) = groups[&group(cell)];
+        cell.left -= sum / count;
+    }
+    groups.values().map(|(sum, count)| (sum / count).abs()).fold(0.0, f64::max)
+}
+
+/// The number of independent effects of rows and seeds: all of them, less one for each part of the table that shares neither
+/// rows nor seeds with the rest.
+fn effects(cells: &[Cell]) -> usize {
+    let rows: BTreeSet<usize> = cells.iter().map(|cell| cell.row).collect();
+    let seeds: BTreeSet<usize> = cells.iter().map(|cell| cell.seed).collect();
+    let mut part: BTreeMap<usize, usize> = rows.iter().map(|&row| (row, row)).collect();
+    for &seed in &seeds {
+        let joined: BTreeSet<usize> =
+            cells.iter().filter(|cell| cell.seed == seed).map(|cell| part[&cell.row]).collect();
+        let first = joined.first().copied().unwrap_or_default();
+        part.values_mut().filter(|part| joined.contains(part)).for_each(|part| *part = first);
+    }
+    rows.len() + seeds.len() - part.values().collect::<BTreeSet<_>>().len()
 }
 
 impl Difference {
@@ -166,15 +189,38 @@ mod tests {
     }
 
     #[test]
-    fn seeds_that_some_rows_lack_are_left_out_of_the_spread() {
+    fn rows_and_seeds_that_others_lack_add_no_spread() {
+        let same = |found: &[Scores], expected: &[Scores]| {
+            let (found, expected) = (Spread::of(found).unwrap(), Spread::of(expected).unwrap());
+            assert_eq!(found.freedom, expected.freedom);
+            assert!((found.sd - expected.sd).abs() < 1e-9, "{found:?}, expected {expected:?}");
+        };
         let cut = |scores: [f64; 2]| vec![Some(scores[0]), Some(scores[1]), None];
         let rows = [cut([70.1, 74.9]), cut([79.9, 85.1]), row(&[60.0, 65.0, 90.0]), vec![Some(1.0), None, None]];
-        let found = Spread::of(&rows).unwrap();
-        assert_eq!(found.freedom, 2);
-        assert_eq!(Some(found), Spread::of(&[row(&[70.1, 74.9]), row(&[79.9, 85.1]), row(&[60.0, 65.0])]));
+        same(&rows, &[row(&[70.1, 74.9]), row(&[79.9, 85.1]), row(&[60.0, 65.0])]);
         // Neither of these has the other's seeds, but they have two in common.
         let rows = [vec![Some(1.0), Some(2.0), Some(3.0), None], vec![None, Some(4.0), Some(6.0), Some(5.0)]];
-        assert_eq!(Spread::of(&rows), Spread::of(&[row(&[2.0, 3.0]), row(&[4.0, 6.0])]));
+        same(&rows, &[row(&[2.0, 3.0]), row(&[4.0, 6.0])]);
+    }
+
+    #[test]
+    fn every_run_of_an_incomplete_table_counts() {
+        // Rows of 10, 20 and 30, seeds of 0, 1 and 2, and a pattern; one run is missing.
+        let rows = [row(&[10.1, 10.9, 12.0]), row(&[19.9, 21.1, 22.0]), vec![Some(30.0), Some(31.0), None]];
+        let spread = Spread::of(&rows).unwrap();
+        assert_eq!(spread.freedom, 8 - 5);
+        // The pattern of ±0.1 sums to zero over every row and every seed, so it is what is left.
+        assert!((spread.sd - (0.04f64 / 3.0).sqrt()).abs() < 1e-9, "{}", spread.sd);
+        let reversed: Vec<Scores> = rows.iter().rev().cloned().collect();
+        assert!((Spread::of(&reversed).unwrap().sd - spread.sd).abs() < 1e-12);
+        // Two tables without a common row or seed.
+        let apart = [
+            vec![Some(1.0), Some(2.0), None, None],
+            vec![Some(2.0), Some(3.2), None, None],
+            vec![None, None, Some(5.0), Some(6.0)],
+            vec![None, None, Some(7.0), Some(8.4)],
+        ];
+        assert_eq!(Spread::of(&apart).unwrap().freedom, 2);
     }
 
     #[test]

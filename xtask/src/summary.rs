@@ -1,6 +1,6 @@
 //! What the finished runs say: means over seeds, and verdicts on the claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -19,6 +19,8 @@ pub struct Summary<'a> {
     pub families: Vec<FamilySummary<'a>>,
     /// The finished runs, in order and once each.
     pub records: Vec<&'a Record>,
+    /// How many runs are planned. One that several rows share counts once.
+    pub planned: usize,
 }
 
 /// A family with its rows and claims.
@@ -94,17 +96,12 @@ impl<'a> Summary<'a> {
                 rows,
             });
         }
-        Ok(Self { name: plan.name, budget: plan.budget, families, records: used })
-    }
-
-    /// Number of planned runs, those shared by rows counted for each.
-    pub fn planned(&self) -> usize {
-        self.families.iter().flat_map(|family| &family.rows).map(|row| row.runs.len()).sum()
-    }
-
-    /// Number of those that are finished.
-    pub fn finished(&self) -> usize {
-        self.families.iter().flat_map(|family| &family.rows).map(|row| row.records().count()).sum()
+        let rows = families.iter().flat_map(|family| family.rows.iter().map(|row| (family.family, row)));
+        let known =
+            rows.clone().filter_map(|(family, row)| ids.get(&(family.id.clone(), row.row.id.clone()))).flatten();
+        let shared = known.clone().count() - known.collect::<BTreeSet<_>>().len();
+        let planned = rows.map(|(_, row)| row.runs.len()).sum::<usize>() - shared;
+        Ok(Self { name: plan.name, budget: plan.budget, families, records: used, planned })
     }
 }
 

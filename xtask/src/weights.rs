@@ -34,9 +34,9 @@ enum Task {
     Train {
         #[command(flatten)]
         options: Options,
-        /// Where to put the run folders
-        #[arg(long, value_name = "DIR", default_value = "runs/weights")]
-        out: PathBuf,
+        /// Where to put the run folders [default: runs/weights in the workspace]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         /// Where to put the weights folders [default: weights in the workspace]
         #[arg(long, value_name = "DIR")]
         weights: Option<PathBuf>,
@@ -68,6 +68,7 @@ impl Args {
                 Ok(ExitCode::SUCCESS)
             }
             Task::Train { options, out, weights } => {
+                let out = out.unwrap_or_else(|| root().join("runs/weights"));
                 options.train(&out, &weights.unwrap_or_else(|| root().join("weights")))
             }
         }
@@ -129,7 +130,8 @@ impl Options {
         let names = self.named(&folders(&root().join("weights"))?, "folder in weights/")?;
         let trainer = self.trainer()?;
         let mut differs = false;
-        print(&format!("{:<20}  {:>7}  {:>7}  {:>7}  {:>7}\n", "model", "card %", "now %", "flips %", "now %"))?;
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        print(&format!("{:<width$}  {:>7}  {:>7}  {:>7}  {:>7}\n", "model", "card %", "now %", "flips %", "now %"))?;
         for name in names {
             let folder = root().join("weights").join(&name);
             let card: Evaluation = read_json(&folder.join("evaluation.json"))?;
@@ -142,7 +144,7 @@ impl Options {
             let agrees = pairs.iter().all(|(card, now)| (card - now).abs() <= TOLERANCE);
             differs |= !agrees;
             let cells: String = pairs.iter().map(|(card, now)| format!("  {card:>7.2}  {now:>7.2}")).collect();
-            print(&format!("{name:<20}{cells}{}\n", if agrees { "" } else { "  differs" }))?;
+            print(&format!("{name:<width$}{cells}{}\n", if agrees { "" } else { "  differs" }))?;
         }
         Ok(ExitCode::from(u8::from(differs)))
     }
@@ -186,7 +188,8 @@ impl Options {
     fn finish(command: &mut Command, name: &str) -> Result<()> {
         let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
         if !status.success() {
-            bail!("{name}: {status}; repeat the command to continue");
+            // Repeating does not help against invalid input.
+            bail!("{name}: {status}{}", if status.code() == Some(2) { "" } else { "; repeat the command to continue" });
         }
         Ok(())
     }
@@ -277,6 +280,18 @@ mod tests {
         let recipes: Vec<_> = recipes.iter().map(|path| path.file_stem().unwrap().to_string_lossy()).collect();
         for name in folders(&root().join("weights")).unwrap() {
             assert!(recipes.contains(&name.as_str().into()), "weights/{name} has no recipe in xtask/weights");
+            let recipe: toml::Table = read_toml(&data_folder("weights").join(format!("{name}.toml"))).unwrap();
+            let trained: toml::Table = read_toml(&root().join("weights").join(&name).join("config.toml")).unwrap();
+            for (key, value) in &recipe {
+                match value.as_table() {
+                    None => assert_eq!(trained.get(key), Some(value), "weights/{name} was not trained with `{key}`"),
+                    Some(table) => {
+                        for (name_of, value) in table {
+                            assert_eq!(trained[key].get(name_of), Some(value), "weights/{name}: {key}.{name_of}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::files::{list, read_toml, shown, write};
+use crate::workspace::data_folder;
 use published::Tables;
 
 pub use axis::{DATASET, Selector, ValueName};
@@ -58,7 +59,9 @@ impl Experiments {
     /// Reads all experiments in `folder`, and the published numbers in `paper`. Refuses references to an axis, a value, a
     /// budget, a row or a published number that does not exist.
     pub fn read(folder: &Path, paper: &Path) -> Result<Self> {
-        let budgets_file = folder.join(BUDGETS);
+        // A folder without budgets of its own takes those of the workspace.
+        let own = folder.join(BUDGETS);
+        let budgets_file = if own.exists() { own } else { data_folder("experiments").join(BUDGETS) };
         let budgets: BTreeMap<String, Budget> = read_toml(&budgets_file)?;
         let tables = Tables::read(paper)?;
         let mut families = Vec::new();

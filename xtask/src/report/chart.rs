@@ -68,7 +68,7 @@ pub fn training(family: &FamilySummary, medium: Medium) -> Result<Option<String>
                 }
             })
             .collect(),
-        dashed_label: has_published.then(|| "dashed: published, full size, its first epochs".to_owned()),
+        dashed_label: has_published.then(|| "dashed: published, full size, first epochs only".to_owned()),
     };
     let panels = [
         panel("test top-1", "test top-1 (%)", |epoch| epoch.test_top1),

@@ -9,7 +9,7 @@ use crate::summary::{FamilySummary, Judged, Summary};
 /// The whole report.
 pub fn page(summary: &Summary) -> String {
     let mut text = format!("# ConvNN reproduction: {}\n\n{}\n", summary.name, summary.budget.note);
-    text += &format!("\n{} of {} runs are finished ({}).\n", summary.finished(), summary.planned(), made(summary));
+    text += &format!("\n{} of {} runs are finished ({}).\n", summary.records.len(), summary.planned, made(summary));
     let judged: Vec<&Judged> = summary.families.iter().flat_map(|family| &family.verdicts).collect();
     if !judged.is_empty() {
         text += &format!("\n## Claims\n\n{}\n{METHOD}\n", claims(&judged));

@@ -14,7 +14,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       };
       const order = (a, b) => {
         const [x, y] = [key(a), key(b)];
-        const less = typeof x === typeof y ? (x < y ? -1 : x > y ? 1 : 0) : typeof x === "number" ? -1 : 1;
+        // What is no number, such as a missing figure, stays last.
+        if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
+        const less = x < y ? -1 : x > y ? 1 : 0;
         return upward ? less : -less;
       };
       table.tBodies[0].append(...[...table.tBodies[0].rows].sort(order));

@@ -94,7 +94,7 @@ impl Table {
             if constant && may_be_told {
                 let whose = if origin == Origin::Published { "published " } else { "" };
                 same.push(match heading {
-                    "runs" => format!("runs {first}"),
+                    "runs" => format!("{first} runs"),
                     heading => format!("{whose}{first} {heading}"),
                 });
                 continue;

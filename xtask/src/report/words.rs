@@ -14,8 +14,8 @@ pub const DAGGER: &str = "† Counted in full where we recounted it; otherwise a
 /// How verdicts are reached.
 pub const METHOD: &str = "A claim holds if the difference of the final test top-1 is above zero with 95 % confidence, and does \
     not hold if it is below. Rows are compared within seeds (a seed fixes the order of the images and the initial weights); the \
-    spread of single runs is what is left in the family after the means of rows and seeds are taken out, and the interval uses \
-    Student's t with that spread. Until two rows have two seeds in common, the spread of the authors' repeated runs is used \
+    spread of single runs is what is left of a data set's rows after the effects of rows and seeds are taken out, and the \
+    interval uses Student's t with that spread. Until two rows have two seeds in common, the spread of the authors' repeated runs is used \
     instead.";
 
 /// A mean with two decimals, and its spread if known.
@@ -114,8 +114,11 @@ pub fn figures(judged: &Judged) -> String {
 
 /// The published differences of a claim.
 pub fn published_difference(judged: &Judged) -> String {
-    let known: Vec<_> = judged.published.iter().flatten().map(|points| format!("{points:+.2}")).collect();
-    if known.is_empty() { "–".to_owned() } else { format!("{} points", known.join(" and ")) }
+    if judged.published.iter().all(Option::is_none) {
+        return "–".to_owned();
+    }
+    let shown = |points: &Option<f64>| points.map_or("–".to_owned(), |points| format!("{points:+.2}"));
+    format!("{} points", judged.published.iter().map(shown).collect::<Vec<_>>().join(" and "))
 }
 
 /// The claim, and what it is about if its family has several data sets or the like.

@@ -36,7 +36,7 @@ pub fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult
 fn overfits(preset: &str, epochs: usize, sets: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let epochs = format!("epochs={epochs}");
-    let recipe = [epochs.as_str(), "batch_size=16", "schedule=cosine", "learning_rate=1e-3"];
+    let recipe = [epochs.as_str(), "batch_size=16", "schedule=cosine", "optimizer=muon", "learning_rate=3e-3"];
     let result = train(folder.path(), &resolve(preset, &[&recipe, sets].concat()), &few(64)).unwrap();
     assert_eq!(result.best.top1, 100.0, "{preset}: {result:?}");
     let first = &metrics(folder.path())[0];
@@ -58,7 +58,7 @@ fn compact(architecture: &str) -> Vec<&'static str> {
 fn every_compact_vgg_overfits_64_images() {
     assert!(compact("vgg11").len() >= 3);
     for preset in compact("vgg11") {
-        overfits(preset, 96, &[]);
+        overfits(preset, 32, &[]);
     }
 }
 
@@ -67,7 +67,7 @@ fn every_compact_vit_overfits_64_images() {
     assert!(compact("vit").len() >= 5);
     for preset in compact("vit") {
         // Dropout is off, but candidates that change with every step act like it.
-        let epochs = if preset.ends_with("random") { 96 } else { 48 };
+        let epochs = if preset.ends_with("random") { 48 } else { 24 };
         overfits(preset, epochs, &["model.dropout=0", "layer.dropout=0"]);
     }
 }
