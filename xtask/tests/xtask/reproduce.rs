@@ -266,7 +266,7 @@ fn a_dry_run_shows_what_is_needed_and_writes_nothing() {
     let runs = Runs::new();
     let output = runs.run(&["quick", "--dry-run", "--only", "vit_baselines", "--where", "mixer=attention"]);
     assert_succeeds(&output);
-    assert_says(&stdout(&output), &["vit_baselines", "5 MB", "2 MB", "12 min", "from a measured step"]);
+    assert_says(&stdout(&output), &["vit_baselines", "5 MB", "2 MB", "6 min", "from a measured step"]);
     assert_says(&stderr(&output), &["measuring a step of vit_compact_attention"]);
     let output = runs.command(&["quick", "--dry-run"]).env("NO_DATA", "1").output().unwrap();
     assert_succeeds(&output);
