@@ -20,7 +20,7 @@ use crate::run_folder::{Record, State};
 use crate::runner::{self, Runner, Tally};
 use crate::slurm;
 use crate::summary::{Records, RunIds, Summary};
-use crate::terminal::{aligned, duration, print, say};
+use crate::terminal::{aligned, duration, print, say, threads};
 use crate::trainer::{Trainer, cores};
 use crate::workspace::{data_folder, root};
 
@@ -215,10 +215,10 @@ impl Args {
         let done = |run: &Run| State::of(&runner::folder(out, run)) == State::Done;
         let mut text = format!("{}: {}\n\n", plan.name, plan.budget.summary);
         text += &estimate::table(plan, runs, estimate.as_ref(), done);
+        let threads = threads(trainer.threads.unwrap_or_else(cores));
         text += &format!(
-            "\nTime: of what is not done, one run at a time on {} threads, from a measured step of each model and its operations.\n\
-             Memory: of one run; {} at a time. Runs shared with a family above are counted there.\n",
-            trainer.threads.unwrap_or_else(cores),
+            "\nTime for what is not done, one run at a time on {threads}, from a measured step of each model and its operations.\n\
+             Memory of one run; {} at a time. Runs shared with a family above are counted there.\n",
             self.jobs
         );
         let (agree, differ) = published_protocol(plan, runs);

@@ -299,7 +299,8 @@ mod tests {
         assert!(!page.contains("*published"), "{page}");
         let html = html_page(&summary).unwrap();
         assert!(
-            html.contains("0 of 1 claims hold, 1 do not, 0 are not decidable") && !html.contains("class=\"published\"")
+            html.contains("0 of 1 claims held, 1 did not, 0 could not be decided")
+                && !html.contains("class=\"published\"")
         );
         assert!(html.contains("<a href=\"#run-0\">") && html.contains("<details id=\"run-0\">"));
         let csv = csv_text(&summary).unwrap();

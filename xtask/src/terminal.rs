@@ -18,6 +18,11 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// `1 thread`, `2 threads`.
+pub fn threads(count: usize) -> String {
+    if count == 1 { "1 thread".to_owned() } else { format!("{count} threads") }
+}
+
 /// `90 s`, `12 min`, `3.4 h`, `2.1 days`
 pub fn duration(seconds: f64) -> String {
     match seconds {

@@ -153,7 +153,7 @@ pub fn build() -> Result<PathBuf> {
     executable.context("cargo did not report the path of the binary `convnn`")
 }
 
-/// The number of processors.
+/// Threads of a run unless told otherwise: `RAYON_NUM_THREADS`, or as many as there are processors.
 pub fn cores() -> usize {
     let given = env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()).filter(|&threads| threads > 0);
     given.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))

@@ -54,7 +54,7 @@ impl Precision {
 }
 
 impl Chosen {
-    /// Share of the neighbors that are others in f64, in percent.
+    /// Share of the neighbors that differ in f64, in percent.
     pub fn other_percent(&self) -> f64 {
         100.0 * self.other as f64 / self.neighbors as f64
     }

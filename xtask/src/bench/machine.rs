@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::terminal;
 use crate::workspace::root;
 
 /// What a reader needs to judge or repeat a measurement.
@@ -58,7 +59,11 @@ pub fn machine(threads: usize) -> String {
     let flags = field("/proc/cpuinfo", "flags").unwrap_or_default();
     let widest = ["avx512f", "avx2"].into_iter().find(|wanted| flags.split(' ').any(|flag| flag == *wanted));
     let cores = super::cores();
-    format!("{cpu}, {cores} cores, {}, {memory} of memory, {threads} threads per side", widest.unwrap_or("no AVX2"))
+    format!(
+        "{cpu}, {cores} cores, {}, {memory} of memory, {} per side",
+        widest.unwrap_or("no AVX2"),
+        terminal::threads(threads)
+    )
 }
 
 /// The first line that a command prints, if it succeeds and prints anything.

@@ -65,7 +65,7 @@ fn headline(summary: &Summary) -> String {
         return format!("{works}{finished} of {planned} runs finished");
     }
     format!(
-        "{} of {} claims hold, {} do not, {} are not decidable with these runs",
+        "{} of {} claims held, {} did not, {} could not be decided with these runs",
         count("holds"),
         judged.len(),
         count("does not hold"),

@@ -6,6 +6,7 @@ use crate::experiments::{DATASET, Training};
 use crate::run_folder::Environment;
 use crate::statistics::{Difference, Mean};
 use crate::summary::{FamilySummary, Judged, Summary, Verdict};
+use crate::terminal;
 
 /// What the dagger refers to.
 pub const DAGGER: &str = "† Counted in full where we recounted it; otherwise as printed by the authors' code, which omits 1-D \
@@ -37,7 +38,8 @@ pub fn environments(summary: &Summary) -> Vec<String> {
 fn environment(found: &Environment) -> String {
     let Environment { convnn, candle, device, cpu, threads, system, .. } = found;
     let processor = cpu.as_deref().unwrap_or("unknown processor");
-    format!("convnn {convnn}, Candle {candle}; {device} ({processor}), {threads} threads, {system}")
+    let threads = terminal::threads(*threads);
+    format!("convnn {convnn}, Candle {candle}; {device} ({processor}), {threads}, {system}")
 }
 
 /// When and from what the runs were made: `2026-11-27, commit abcdef1`.

@@ -90,7 +90,7 @@ impl ConvNn2d {
     /// scaled to −1…1 on each axis.
     ///
     /// The κ² nearest tokens in that distance are the square window only for small κ and nearly square maps. Here each
-    /// token of `grid` chooses its neighbors, and the layer is refused where they are others; on maps of another size
+    /// token of `grid` chooses its neighbors, and the layer is refused where they differ; on maps of another size
     /// it need not be the convolution.
     ///
     /// # Shapes

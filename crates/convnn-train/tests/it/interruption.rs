@@ -54,33 +54,6 @@ fn killed_in_the_middle_of_epochs() {
 }
 
 #[test]
-fn killed_while_a_checkpoint_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let whole = folder.path().join("whole");
-    succeed(&mut tiny_vgg(&whole, 4));
-    let mut torn = 0;
-    for attempt in 0..20 {
-        let killed = folder.path().join(format!("killed-{attempt}"));
-        let mut child = start(&mut tiny_vgg(&killed, 4));
-        let after = attempt % 3;
-        if wait_until(&mut child, || metrics(&killed).len() > after && is_saving(&killed)) {
-            // Writing takes some milliseconds; every kill comes at another moment.
-            std::thread::sleep(Duration::from_micros(150 * attempt as u64));
-            child.kill().unwrap();
-        }
-        child.wait().unwrap();
-        torn += usize::from(is_saving(&killed));
-        succeed(tiny_vgg(&killed, 4).arg("--resume"));
-        assert_eq!(fingerprint(&killed), fingerprint(&whole), "attempt {attempt}");
-        assert!(!is_saving(&killed), "leftovers are removed");
-        if torn >= 3 {
-            return;
-        }
-    }
-    assert!(torn > 0, "no kill came during a write");
-}
-
-#[test]
 fn stopped_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");

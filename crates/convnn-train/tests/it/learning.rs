@@ -32,12 +32,12 @@ pub fn train(out: &Path, config: &RunConfig, data: &Dataset) -> Result<RunResult
     Run { config, data, folder: &folder, allowed, stop: &stop, progress: &progress, command }.train(&session)
 }
 
-/// Trains `preset` on 64 images until it classifies all of them.
+/// Trains `preset` on 32 images until it classifies all of them.
 fn overfits(preset: &str, epochs: usize, sets: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let epochs = format!("epochs={epochs}");
-    let recipe = [epochs.as_str(), "batch_size=16", "schedule=cosine", "optimizer=muon", "learning_rate=3e-3"];
-    let result = train(folder.path(), &resolve(preset, &[&recipe, sets].concat()), &few(64)).unwrap();
+    let recipe = [epochs.as_str(), "batch_size=8", "schedule=cosine", "optimizer=muon", "learning_rate=3e-3"];
+    let result = train(folder.path(), &resolve(preset, &[&recipe, sets].concat()), &few(32)).unwrap();
     assert_eq!(result.best.top1, 100.0, "{preset}: {result:?}");
     let first = &metrics(folder.path())[0];
     assert!(first.train_top1 < 50.0, "{preset} knew too much at first: {first:?}");
@@ -55,7 +55,7 @@ fn compact(architecture: &str) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_compact_vgg_overfits_64_images() {
+fn every_compact_vgg_overfits_32_images() {
     assert!(compact("vgg11").len() >= 3);
     for preset in compact("vgg11") {
         overfits(preset, 32, &[]);
@@ -63,7 +63,7 @@ fn every_compact_vgg_overfits_64_images() {
 }
 
 #[test]
-fn every_compact_vit_overfits_64_images() {
+fn every_compact_vit_overfits_32_images() {
     assert!(compact("vit").len() >= 5);
     for preset in compact("vit") {
         // Dropout is off, but candidates that change with every step act like it.
