@@ -1,5 +1,4 @@
 //! Every layer of this crate against its golden tensors: the output and each gradient.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use candle_core::{DType, Device, Tensor};
 use convnn_core::testing::golden::{self, Case, Subject};

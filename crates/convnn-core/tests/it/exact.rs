@@ -1,5 +1,4 @@
 //! The exact special cases of convolution: outputs and gradients of the ConvNN form, and what is refused.
-#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Conv2d, Conv2dConfig, Linear};

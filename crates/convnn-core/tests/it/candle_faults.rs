@@ -2,7 +2,6 @@
 //!
 //! A test that fails here after an upgrade of Candle is good news: the fault is gone, and its doc comment says what may
 //! then be replaced by Candle's own.
-#![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use candle_nn::{LayerNorm, VarBuilder, VarMap};

@@ -1,5 +1,4 @@
 //! Optimizers, averages of weights and losses against PyTorch, step by step.
-#![allow(clippy::unwrap_used, missing_docs)]
 
 use candle_core::safetensors::load;
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
