@@ -113,6 +113,21 @@ impl From<Error> for candle_core::Error {
     }
 }
 
+/// Fails with [`Error::Option`] unless `holds`, naming the layer and the option.
+pub(crate) fn ensure(
+    holds: bool,
+    layer: &str,
+    option: &'static str,
+    found: impl ToString,
+    expected: &str,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_string(), expected.to_owned());
+    Err(Error::Option { layer: layer.to_owned(), option, found, expected })
+}
+
 /// Fails with [`Error::Shape`] unless `holds`.
 pub(crate) fn ensure_shape(
     holds: bool,

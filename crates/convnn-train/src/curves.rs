@@ -40,11 +40,7 @@ pub fn draw(folder: &Path, title: &str, history: &[EpochMetrics]) -> Result<()> 
     };
     let panels = [
         panel("accuracy", "top-1 (%)", lines(&|m| Some(m.test_top1), &|m| Some(m.train_top1), &|m| m.validation_top1)),
-        panel(
-            "loss",
-            "cross entropy (nats)",
-            lines(&|m| Some(m.test_loss), &|m| Some(m.train_loss), &|m| m.validation_loss),
-        ),
+        panel("loss", "loss", lines(&|m| Some(m.test_loss), &|m| Some(m.train_loss), &|m| m.validation_loss)),
         panel("learning rate", "learning rate", vec![line("last step of the epoch", &|m| Some(m.learning_rate))]),
     ];
     let text = curves(&panels, panels.len(), Medium::File).map_err(|error| unwritable(&path, &error))?;
@@ -74,7 +70,7 @@ pub fn compare(runs: &[(String, Vec<RunPoint>)], medium: Medium) -> Result<Strin
     let panels = [
         panel("test accuracy", "top-1 (%)", |point| point.test_top1),
         panel("test loss", "cross entropy (nats)", |point| point.test_loss),
-        panel("training loss", "cross entropy (nats)", |point| point.train_loss),
+        panel("training loss", "loss", |point| point.train_loss),
     ];
     curves(&panels, panels.len(), medium).map_err(|error| unwritable(Path::new("the picture"), &error))
 }

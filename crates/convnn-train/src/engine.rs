@@ -4,8 +4,8 @@
 //! was never interrupted.
 
 use crate::audit::audit;
-use crate::checkpoint::{Checkpoint, TrainState, TrainingImages};
-use crate::config::{RunConfig, first_difference, flat_keys};
+use crate::checkpoint::{self, Checkpoint, TrainState, TrainingImages};
+use crate::config::{RunConfig, differences, first_difference, flat_keys};
 use crate::curves;
 use crate::environment::Environment;
 use crate::evaluated::Evaluated;
@@ -18,11 +18,12 @@ use crate::schedule::{LearningRate, epochs_since_best, plateau_drops};
 use crate::session::Session;
 use crate::stop::StopRequest;
 use crate::tensorboard::EventFile;
+use crate::text::shell_word;
 use crate::weights::preprocessing;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use convnn_core::{Pass, backward, instruction_set};
-use convnn_data::{Batch, Batches, Dataset, Loader};
+use convnn_data::{Batch, Batches, Dataset, DatasetName, Loader};
 use convnn_models::ModelCard;
 use convnn_models::weights::MODEL_FILE;
 use std::path::Path;
@@ -94,6 +95,8 @@ struct Training<'a> {
     /// Created once the run is known to continue; closed if it cannot be written.
     events: Option<EventFile>,
     state: TrainState,
+    /// The name of the newest checkpoint, if there is one.
+    saved: Option<String>,
     checkpoint_sha256: String,
 }
 
@@ -130,9 +133,12 @@ impl<'a> Training<'a> {
                 history: Vec::new(),
                 plateau_from: 0,
                 config: config.clone(),
+                changes: Vec::new(),
+                classes: (run.data.name == DatasetName::Folder).then(|| run.data.classes.to_vec()),
                 images: TrainingImages::of(run.data),
                 instruction_set: Some(instruction_set()),
             },
+            saved: None,
             checkpoint_sha256: String::new(),
         };
         training.resume()?;
@@ -157,7 +163,8 @@ impl<'a> Training<'a> {
             tracing::warn!("{line}");
         }
         let Some(mut checkpoint) = checkpoint else { return Ok(()) };
-        self.ensure_same(&checkpoint)?;
+        let mut changes = self.ensure_same(&checkpoint)?;
+        changes.extend(self.changes_since(&checkpoint.state)?);
         self.session.restore(&checkpoint.model)?;
         self.evaluated.load_state(&mut checkpoint.optimizer)?;
         self.optimizer.load_state(&checkpoint.optimizer, checkpoint.state.step)?;
@@ -167,18 +174,35 @@ impl<'a> Training<'a> {
                 "{now} epochs instead of {before}: from here on the learning rate follows the longer schedule"
             );
         }
-        let TrainState { config, images, instruction_set, .. } = self.state.clone();
+        let TrainState { config, classes, images, instruction_set, .. } = self.state.clone();
         if is_other_plateau(&checkpoint.state.config, &config) {
             checkpoint.state.plateau_from = checkpoint.state.history.len();
         }
-        self.state = TrainState { config, images, instruction_set, ..checkpoint.state };
+        self.state = TrainState { config, classes, images, instruction_set, ..checkpoint.state };
+        self.state.changes.extend(changes);
+        self.saved = Some(checkpoint::name(self.state.epoch, self.state.batch));
         self.checkpoint_sha256 = checkpoint.model_sha256;
         tracing::info!("resumed from {} at step {}", checkpoint.folder.display(), self.state.step);
         Ok(())
     }
 
-    /// Fails if a checkpoint has another configuration, other images or another instruction set.
-    fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<()> {
+    /// What changes at a checkpoint, so that the configuration alone does not repeat the run.
+    fn changes_since(&self, stored: &TrainState) -> Result<Vec<String>> {
+        let (before, now, step) = (&stored.config, self.run.config, stored.step);
+        // A longer run may have the same rates so far.
+        let rates = |config: &RunConfig| config.learning_rate(self.train.batches().div_ceil(config.accumulate));
+        let (old, new) = (rates(before), rates(now));
+        let is_longer_only = (0..step).all(|step| old.at(step) == new.at(step));
+        let matters = |key: &str| key != "data" && !(key == "epochs" && is_longer_only);
+        let changed = differences(before, now)?.into_iter().filter(|difference| matters(&difference.key));
+        Ok(changed
+            .map(|found| format!("`{}` was {} up to step {step}, then {}", found.key, found.first, found.second))
+            .collect())
+    }
+
+    /// Fails if a checkpoint has another configuration, other images or another instruction set; returns what --force
+    /// lets pass.
+    fn ensure_same(&self, checkpoint: &Checkpoint) -> Result<Vec<String>> {
         let (stored, now, allowed) = (&checkpoint.state, &self.state, self.run.allowed);
         // What may change has been compared with the folder's own configuration; a run that was stopped before its first
         // checkpoint with other values goes on with them.
@@ -186,22 +210,26 @@ impl<'a> Training<'a> {
         if let Some(difference) = first_difference(&stored.config, &now.config, &ignored)? {
             return Err(other_configuration(&checkpoint.folder, difference));
         }
-        let refuse = |what: &'static str, stored: &str, requested: &str| {
-            let (folder, stored, requested) = (checkpoint.folder.clone(), stored.to_owned(), requested.to_owned());
+        let mut forced = Vec::new();
+        let step = stored.step;
+        let mut refuse = |what: &'static str, before: &str, now: &str| {
+            let (folder, stored, requested) = (checkpoint.folder.clone(), before.to_owned(), now.to_owned());
             let error = Error::OtherRun { folder, what, stored, requested };
             if !allowed.force {
                 return Err(error);
             }
             tracing::warn!("{error}");
+            forced.push(format!("the {what} was {before} up to step {step}, then {now}"));
             Ok(())
         };
         if !stored.images.are(&now.images) {
             refuse("set of images", &stored.images.origin, &now.images.origin)?;
         }
         match (&stored.instruction_set, &now.instruction_set) {
-            (Some(before), Some(now)) if before != now => refuse("instruction set", before, now),
-            _ => Ok(()),
+            (Some(before), Some(now)) if before != now => refuse("instruction set", before, now)?,
+            _ => {}
         }
+        Ok(forced)
     }
 
     /// Trains the rest of an epoch, evaluates, and saves a checkpoint.
@@ -385,9 +413,13 @@ impl<'a> Training<'a> {
         let saved = self.run.folder.checkpoints().save(&self.state, &tensors, &others);
         // A step with a finite gradient can still overflow the weights; the checkpoints before it are worth more.
         self.checkpoint_sha256 = saved.map_err(|error| match error {
-            Error::Models(convnn_models::Error::Tensor { .. }) => self.diverged("a parameter", f64::NAN),
+            Error::Models(convnn_models::Error::Tensor { .. }) => {
+                let epoch = self.state.epoch + usize::from(self.state.batch > 0);
+                self.diverged_in(epoch, "a parameter", f64::NAN)
+            }
             error => error,
         })?;
+        self.saved = Some(checkpoint::name(self.state.epoch, self.state.batch));
         Ok(())
     }
 
@@ -395,16 +427,21 @@ impl<'a> Training<'a> {
     fn stop_if_asked(&mut self) -> Result<()> {
         let Some(signal) = self.run.stop.signal() else { return Ok(()) };
         self.save()?;
-        let kept = format!("everything is saved in {}; add --resume to continue", self.run.folder.path().display());
+        let folder = shell_word(&self.run.folder.path().display().to_string());
+        let kept = format!("everything is saved; `convnn train --out {folder} --resume` continues");
         Err(Error::Stopped { signal, step: self.state.step, kept })
     }
 
     fn diverged(&self, what: &'static str, value: f64) -> Error {
-        let kept = match self.state.history.last() {
-            Some(last) => format!("the checkpoint after epoch {} is kept", last.epoch),
+        self.diverged_in(self.state.epoch + 1, what, value)
+    }
+
+    fn diverged_in(&self, epoch: usize, what: &'static str, value: f64) -> Error {
+        let kept = match &self.saved {
+            Some(name) => format!("the checkpoint {name} is kept"),
             None => "there is no checkpoint yet".to_owned(),
         };
-        let (step, epoch) = (self.state.step, self.state.epoch + 1);
+        let step = self.state.step;
         Error::Diverged { what, value, step, epoch, learning_rate: self.rates.at(step), kept }
     }
 

@@ -4,6 +4,9 @@ use convnn_data::Dataset;
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The version in Cargo.lock.
+const CANDLE: &str = "0.11.1";
+
 /// `environment.json`: the program and the machine of the latest start.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
@@ -41,7 +44,7 @@ impl Environment {
         Self {
             convnn: env!("CARGO_PKG_VERSION"),
             revision: option_env!("CONVNN_REVISION"),
-            candle: "0.11.1",
+            candle: CANDLE,
             device: "cpu",
             cpu: cpu_name(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -61,4 +64,16 @@ fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    /// Fails after an upgrade of Candle.
+    #[test]
+    fn the_version_of_candle_is_that_of_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        let package = lock.split("[[package]]").find(|package| package.contains("name = \"candle-core\"\n"));
+        let version = format!("version = \"{}\"", super::CANDLE);
+        assert!(package.is_some_and(|package| package.contains(&version)), "{package:?}");
+    }
 }

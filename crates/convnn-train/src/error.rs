@@ -103,15 +103,17 @@ pub enum Error {
     },
     /// A checkpoint of another version of this program.
     #[error(
-        "{} is of another version of convnn: {reason}; nothing was changed; use the version that wrote it, or resume with \
-         --force",
-        path.display()
+        "{} is of another version of convnn: {reason}; nothing was changed; use the version that wrote it{}",
+        path.display(),
+        if *forced { "" } else { ", or resume with `train --force`" }
     )]
     OtherFormat {
         /// Its `state.json`.
         path: PathBuf,
         /// What was found and what is read.
         reason: String,
+        /// Whether it was to be read whatever its version.
+        forced: bool,
     },
     /// There are checkpoints, but none is valid.
     #[error(
@@ -259,10 +261,8 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Diverged { .. } => Exit::Diverged,
-            Self::Audit(_)
-            | Self::Parity { .. }
-            | Self::Core(convnn_core::Error::Candle(_))
-            | Self::Data(convnn_data::Error::Candle(_)) => Exit::Failure,
+            Self::Audit(_) | Self::Parity { .. } => Exit::Failure,
+            _ if self.is_of_candle() => Exit::Failure,
             Self::Stopped { signal, .. } => Exit::Signal(*signal),
             Self::NoSpace { .. } => Exit::NoSpace,
             Self::Io { source, .. }

@@ -117,15 +117,18 @@ fn rooms() -> Vec<Room> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let limit = address_space(&read("/proc/self/limits"));
     let used = kilobytes(&read("/proc/self/status"), "VmSize:");
-    let group = |name: &str| read(&format!("/sys/fs/cgroup/{name}")).trim().parse().ok();
+    let group = |name: &str| read(&format!("/sys/fs/cgroup/{name}")).trim().parse::<u64>().ok();
     let room = |all: Option<u64>, used: Option<u64>, from, is_hard| {
         Some(Room { left: all?.saturating_sub(used.unwrap_or(0)), overhead: 0, from, is_hard })
     };
     let heaps = HEAP * (rayon::current_num_threads() as u64 + LOADER_THREADS);
     let addresses = room(limit, used, "the limit of `ulimit -v`", true).map(|room| Room { overhead: heaps, ..room });
+    // Files that were read count as used, but make room when it is needed.
+    let files = entry(&read("/sys/fs/cgroup/memory.stat"), "inactive_file");
+    let in_group = group("memory.current").map(|used| used.saturating_sub(files.unwrap_or(0)));
     let all = [
         addresses,
-        room(group("memory.max"), group("memory.current"), "the limit of the control group", true),
+        room(group("memory.max"), in_group, "the limit of the control group", true),
         room(kilobytes(&read("/proc/meminfo"), "MemAvailable:"), None, "the memory that is free now", false),
     ];
     all.into_iter().flatten().collect()
@@ -135,6 +138,11 @@ fn rooms() -> Vec<Room> {
 fn address_space(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The value of a line `NAME 123`.
+fn entry(text: &str, name: &str) -> Option<u64> {
+    text.lines().filter_map(|line| line.split_once(' ')).find(|(key, _)| *key == name)?.1.trim().parse().ok()
 }
 
 /// The value of a line `NAME   123 kB`, in bytes.
@@ -154,6 +162,8 @@ mod tests {
                       Max address space         2000000000           unlimited            bytes     \n";
         assert_eq!(address_space(limits), Some(2_000_000_000));
         assert_eq!(address_space(&limits.replace("2000000000", "unlimited ")), None);
+        assert_eq!(entry("file 1\ninactive_file 2\n", "inactive_file"), Some(2));
+        assert_eq!(entry("file 1\n", "inactive_file"), None);
         assert_eq!(kilobytes("Name: x\nVmSize:\t  100 kB\n", "VmSize:"), Some(102_400));
     }
 

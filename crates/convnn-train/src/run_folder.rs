@@ -94,7 +94,8 @@ impl RunFolder {
         };
         let longer = resume && config.epochs > stored.epochs;
         if let Some(result) = finished(path, &stored).filter(|_| !longer) {
-            ensure_same(path, &stored, config, longer, allowed)?;
+            // No step is left that another learning rate could change.
+            ensure_same(path, &stored, config, longer, Allowed { override_keys: false, ..allowed })?;
             return Ok(Found::Finished(Box::new(result)));
         }
         let lock = Lock::take(path)?;
@@ -357,7 +358,8 @@ pub(crate) const CONFIG: &str = "config.toml";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 const RESULT: &str = "result.json";
 const DONE: &str = "DONE";
-const CHECKPOINTS: &str = "checkpoints";
+/// The folder of the checkpoints.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const ENVIRONMENT: &str = "environment.json";
 const TENSORBOARD: &str = "tensorboard";
 /// Prefix of a folder being written.

@@ -4,7 +4,7 @@ use crate::checkpoint::{Checkpoint, Formats, STATE};
 use crate::config::RunConfig;
 use crate::evaluated::{evaluated, lacks_statistics};
 use crate::hub;
-use crate::run_folder::{checkpoints, holds_run, stored_config};
+use crate::run_folder::{CHECKPOINTS, checkpoints, holds_run, stored_config};
 use crate::session::Session;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
@@ -50,7 +50,11 @@ impl Weights {
             return Self::open(&hub::folder(name)?);
         }
         if path.join(STATE).exists() {
-            return Ok(Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?));
+            let mut weights = Self::from_checkpoint(Checkpoint::read(path, Formats::Known)?);
+            if let Some(checkpoints) = path.parent().filter(|parent| parent.ends_with(CHECKPOINTS)) {
+                weights.name_classes(&checkpoints.join(".."))?;
+            }
+            return Ok(weights);
         }
         if path.join("config.json").exists() {
             let stored = convnn_models::weights::load(path)?;
@@ -98,8 +102,8 @@ impl Weights {
         Ok(Self { dataset: Some(DatasetName::Cifar10), ..Self::stored(origin, stored) })
     }
 
-    /// Takes the names of the classes from the weights folder of `run`: a checkpoint does not have those of a folder of
-    /// pictures.
+    /// Takes the names of the classes from the weights folder of `run`, if they are those of a folder of pictures and the
+    /// checkpoint was written before it held them.
     ///
     /// # Errors
     /// Those of [`convnn_models::weights::load`].
@@ -181,10 +185,11 @@ impl Weights {
         }
         let config = checkpoint.state.config;
         let names = config.dataset.class_names(Labels::Fine);
+        let known = names.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         Self {
             origin: checkpoint.folder,
             preprocessing: Some(preprocessing(&config)),
-            labels: names.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            labels: known.or(checkpoint.state.classes),
             data: Some(config.data).filter(|data| data != "search"),
             dataset: Some(config.dataset),
             test_share: config.test_share,

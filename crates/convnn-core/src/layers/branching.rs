@@ -185,6 +185,8 @@ impl<B: Branch> Branching<B> {
         let (ratio, size) = (config.branch_ratio, config.kernel_size);
         ensure((0.0..=1.0).contains(&ratio), &path, "branch_ratio", ratio, "a number from 0 to 1")?;
         within(size, 1, limits::KERNEL_SIZE, &path, "kernel_size")?;
+        within(in_channels, 0, limits::CHANNELS, &path, "in_channels")?;
+        within(out_channels, 1, limits::CHANNELS, &path, "out_channels")?;
         let outputs = config.branch_channels(out_channels);
         let smallest = format!("0, or at least {} for {out_channels} channels", 1.0 / out_channels as f64);
         ensure(ratio == 0.0 || outputs > 0, &path, "branch_ratio", ratio, &smallest)?;

@@ -36,7 +36,9 @@ impl Conv2d {
     /// # Errors
     /// [`Error::Option`](crate::Error::Option) if `kernel_size` is 0, or if `vb` holds tensors of other shapes.
     pub fn new(in_channels: usize, out_channels: usize, kernel_size: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        check_kernel_size(kernel_size, &layer_path(&vb, "conv2d"))?;
+        let path = layer_path(&vb, "conv2d");
+        check_kernel_size(kernel_size, &path)?;
+        within(in_channels, 0, limits::CHANNELS, &path, "in_channels")?;
         let fan_in = in_channels * kernel_size * kernel_size;
         let shape = (out_channels, in_channels, kernel_size, kernel_size);
         let weight = parameter(&vb, shape, "weight", fan_in)?;

@@ -113,7 +113,7 @@ impl ConvNn2d {
     /// layer must not shuffle.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] and [`crate::Error::Shape`].
+    /// [`crate::Error::Option`], [`crate::Error::Shape`] and [`crate::Error::DType`].
     pub fn from_tensors(config: &ConvNn2dConfig, weight: Tensor, bias: Tensor) -> Result<Self> {
         let path = "conv_nn_2d".to_owned();
         ensure(config.shuffle == Shuffle::None, &path, "shuffle", "set", "none for a layer from tensors")?;
@@ -130,7 +130,7 @@ impl ConvNn2d {
             (_, Values::FeaturesPosition) => inputs.saturating_sub(2),
         };
         let shuffler = Shuffler::on_grid(config.shuffle, config.shuffle_scale, &path)?;
-        let plain = Plain::from_tensors(config.options(), shuffler, path, weight, bias)?;
+        let plain = Plain::from_tensors(in_channels, config.options(), shuffler, path, weight, bias)?;
         Ok(Self { config: config.clone(), in_channels, plain })
     }
 

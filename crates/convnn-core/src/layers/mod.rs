@@ -37,6 +37,7 @@ pub use conv2d::Conv2d;
 
 pub use exact::AttentionWeights;
 
+use crate::error::ensure;
 use crate::random::fan_in_uniform;
 use crate::{Error, Grid, Result};
 use candle_core::{DType, Tensor};
@@ -99,15 +100,6 @@ impl Input<'_> {
         }
         Ok(())
     }
-}
-
-/// Fails unless `holds`, naming the layer and the option.
-fn ensure(holds: bool, layer: &str, option: &'static str, found: impl ToString, expected: &str) -> Result<()> {
-    if holds {
-        return Ok(());
-    }
-    let (found, expected) = (found.to_string(), expected.to_owned());
-    Err(Error::Option { layer: layer.to_owned(), option, found, expected })
 }
 
 /// The name of a layer in messages and random streams: its path, or its kind at the root.

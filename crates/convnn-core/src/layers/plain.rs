@@ -3,6 +3,7 @@
 use super::limits::{self, check_candidates, check_tokens, within};
 use super::shuffle::Shuffler;
 use super::{ensure, parameter};
+use crate::error::{ensure_dtype, ensure_shape};
 use crate::operator::canvas::Canvas;
 use crate::operator::search::Search;
 use crate::operator::similarity::Compared;
@@ -100,6 +101,7 @@ impl Plain {
 
     /// With the tensors of a kernel in place of parameters; `weight` (O, I, K) as [`Options::weight_shape`] has it.
     pub(super) fn from_tensors(
+        inputs: usize,
         options: Options,
         shuffler: Shuffler,
         path: String,
@@ -107,6 +109,10 @@ impl Plain {
         bias: Tensor,
     ) -> Result<Self> {
         options.check(&path)?;
+        let (outputs, channels, k) = options.weight_shape(shuffler, inputs, weight.dim(0)?, &path)?;
+        let fits = weight.dims() == [outputs, channels, k];
+        ensure_shape(fits, "conv_nn_2d", "weight", &weight, || format!("({outputs}, {channels}, {k})"))?;
+        ensure_dtype("conv_nn_2d", &[("weight", &weight), ("bias", &bias)])?;
         Ok(Self { options, weights: weights(options.kernel, weight), path, shuffler, sample: None, bias })
     }
 

@@ -27,6 +27,9 @@ impl Shuffler {
     /// # Errors
     /// If one of them is above the limit.
     pub(super) fn channels(self, inputs: usize, outputs: usize, layer: &str) -> Result<(usize, usize)> {
+        for (channels, option) in [(inputs, "in_channels"), (outputs, "out_channels")] {
+            within(channels, 0, limits::CHANNELS, layer, option)?;
+        }
         let size = self.block.0 * self.block.1;
         let inputs = if self.shuffle.before() { inputs * size } else { inputs };
         let outputs = if self.shuffle.after() { outputs * size } else { outputs };

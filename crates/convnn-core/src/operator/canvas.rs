@@ -87,7 +87,7 @@ impl Canvas {
         Ok(Tensor::from_vec(values, (1, height * width, self.position_channels()), device)?.to_dtype(dtype)?)
     }
 
-    /// The same in pixels: whole numbers, exact in every dtype.
+    /// The same in pixels: whole numbers, exact in bf16 up to 256 and in f16 up to 2048.
     pub(crate) fn pixels(self, dtype: DType, device: &Device) -> Result<Tensor> {
         let channels = self.position_channels();
         let values: Vec<f32> =
@@ -195,6 +195,8 @@ impl Canvas {
         };
         // Among equal candidates the lower token index is chosen first.
         places.sort_unstable();
+        // A lattice finer than the sequence repeats positions.
+        places.dedup();
         Ok(Some(places))
     }
 }

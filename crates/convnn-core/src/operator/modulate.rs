@@ -1,12 +1,14 @@
 //! Modulation: what the K scores of a token become before they weigh its neighbors.
 
-use super::{Modulation, Similarity};
+use super::{Modulation, Similarity, widened};
 use crate::Result;
 use crate::nn::softmax;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 /// Added to a distance before it is inverted.
 const SMALLEST_DISTANCE: f64 = 1e-8;
+/// The largest number of f16.
+const LARGEST_F16: f64 = 65_504.0;
 
 /// ρ, the weight of each chosen neighbor.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +45,12 @@ pub fn modulate(
         Modulation::None => Rho::One,
         Modulation::Softmax => Rho::Weights(softmax(&scores()?)?),
         Modulation::Similarity if similarity.is_distance() => {
-            Rho::Weights((scores()?.neg()? + SMALLEST_DISTANCE)?.recip()?)
+            let scores = scores()?;
+            // The smallest distance is 0 in f16.
+            let distances = widened(&scores)?.neg()?;
+            let weights = (distances + SMALLEST_DISTANCE)?.recip()?;
+            let weights = if scores.dtype() == DType::F16 { weights.minimum(LARGEST_F16)? } else { weights };
+            Rho::Weights(weights.to_dtype(scores.dtype())?)
         }
         Modulation::Similarity => Rho::Weights(scores()?),
     })
@@ -54,7 +61,7 @@ pub fn modulate(
 mod tests {
     use super::*;
     use crate::testing::{self, kernels::variable};
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn weights_and_their_gradients() {

@@ -44,6 +44,9 @@ impl Neighbors {
         if index.dtype() != DType::U32 {
             return wrong(format!("of type {}", index.dtype().as_str()), "u32".into());
         }
+        if index.dim(2)? == 0 {
+            return wrong("of no neighbors".into(), "at least one for each token".into());
+        }
         let largest = if index.elem_count() == 0 { 0 } else { index.max_all()?.to_scalar::<u32>()? };
         if largest as usize > rows {
             return wrong(largest.to_string(), format!("rows 0 to {rows}, the last meaning the zero token"));

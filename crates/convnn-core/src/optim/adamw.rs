@@ -72,6 +72,10 @@ impl Rule for AdamWConfig {
         Common { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value }
     }
 
+    fn decays(&self) -> Vec<(&'static str, f64)> {
+        vec![("beta1", self.beta1), ("beta2", self.beta2)]
+    }
+
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.learning_rate = learning_rate;
     }
@@ -239,8 +243,10 @@ mod tests {
 
     #[test]
     fn clips_to_the_norm() {
-        let (clipped, scaled) = (vars(), vars());
-        let norm = AdamW::named(vars(), AdamWConfig::default()).unwrap().update(&gradients(&clipped)).unwrap();
+        let (measured, clipped, scaled) = (vars(), vars(), vars());
+        let mut optimizer = AdamW::named(measured.clone(), AdamWConfig::default()).unwrap();
+        let norm = optimizer.update(&gradients(&measured)).unwrap();
+        assert!(norm > 0.0);
         let config = AdamWConfig { eps: 1.0, ..AdamWConfig::default() };
         let clip = AdamWConfig { clip_grad_norm: Some(norm / 4.0), ..config };
         run(&mut AdamW::named(clipped.clone(), clip).unwrap(), &clipped, 1);

@@ -2,6 +2,7 @@
 
 use super::apply::{Update, apply};
 use super::gradient_norm;
+use crate::error::ensure;
 use crate::{Error, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
@@ -17,6 +18,26 @@ pub trait Rule: Clone {
 
     /// The options that all optimizers have.
     fn common(&self) -> Common;
+
+    /// Its decay rates by name: numbers of at least 0 below 1.
+    fn decays(&self) -> Vec<(&'static str, f64)>;
+
+    /// Fails if an option has a value that no step can be made with.
+    fn check(&self) -> Result<()> {
+        let layer = Self::Update::NAME;
+        let Common { learning_rate, weight_decay, clip_grad_norm, clip_grad_value, .. } = self.common();
+        for (name, decay) in self.decays() {
+            ensure((0.0..1.0).contains(&decay), layer, name, decay, "a number of at least 0 below 1")?;
+        }
+        for (name, value) in [("learning_rate", learning_rate), ("weight_decay", weight_decay)] {
+            ensure(value.is_finite() && value >= 0.0, layer, name, value, "a number of at least 0")?;
+        }
+        for (name, clip) in [("clip_grad_norm", clip_grad_norm), ("clip_grad_value", clip_grad_value)] {
+            let clip = clip.unwrap_or(1.0);
+            ensure(clip > 0.0, layer, name, clip, "a number above 0")?;
+        }
+        Ok(())
+    }
 
     /// Replaces the learning rate.
     fn set_learning_rate(&mut self, learning_rate: f64);
@@ -77,8 +98,10 @@ impl<C: Rule> InPlace<C> {
     /// those of [`Self::state`].
     ///
     /// # Errors
-    /// [`Error::DType`] for variables in half precision, in which the small numbers of a step would be 0.
+    /// [`Error::Option`] for options that no optimizer can work with, and [`Error::DType`] for variables in half precision,
+    /// in which the small numbers of a step would be 0.
     pub fn named(vars: Vec<(String, Var)>, config: C) -> Result<Self> {
+        config.check()?;
         let memories = config.memory();
         let slot = |(name, var): (String, Var)| {
             refuse_half(C::Update::NAME, &var)?;

@@ -67,6 +67,13 @@ impl Rule for SgdConfig {
         Common { learning_rate, weight_decay, decay_norms_and_biases, clip_grad_norm, clip_grad_value }
     }
 
+    fn decays(&self) -> Vec<(&'static str, f64)> {
+        match self.momentum {
+            Momentum::None => Vec::new(),
+            Momentum::HeavyBall(momentum) | Momentum::Nesterov(momentum) => vec![("momentum", momentum)],
+        }
+    }
+
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.learning_rate = learning_rate;
     }

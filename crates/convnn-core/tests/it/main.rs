@@ -5,4 +5,5 @@
 mod candle_faults;
 mod exact;
 mod golden;
+mod layers;
 mod trajectories;

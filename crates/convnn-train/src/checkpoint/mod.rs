@@ -240,7 +240,7 @@ fn write_aside(
 }
 
 /// `epoch-NNNN`, or `epoch-NNNN-batch-NNNNN` within the next epoch.
-fn name(epoch: usize, batch: usize) -> String {
+pub(crate) fn name(epoch: usize, batch: usize) -> String {
     match batch {
         0 => format!("epoch-{epoch:04}"),
         _ => format!("epoch-{epoch:04}-batch-{batch:05}"),

@@ -9,13 +9,14 @@ use crate::metrics::Tally;
 use crate::results::EpochMetrics;
 use crate::tensor_file::hex;
 use crate::{Error, Result};
-use convnn_data::{Dataset, DatasetName, Labels};
+use convnn_data::{Dataset, DatasetName, Labels, Split};
 use convnn_models::files::read_regular;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The version of the format that is written. Those before had no version; they are read too.
 pub const FORMAT: u64 = 2;
@@ -44,6 +45,12 @@ pub struct TrainState {
     pub plateau_from: usize,
     /// The configuration of the run.
     pub config: RunConfig,
+    /// What was changed when the run was resumed, so that its configuration alone does not repeat it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// The names of the classes of a folder of pictures; those of other data sets are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<String>>,
     /// The training images.
     pub images: TrainingImages,
     /// The instruction set that computed the latest steps, if known.
@@ -61,39 +68,54 @@ pub struct TrainingImages {
     pub origin: String,
     /// SHA-256 of the training labels in order; checkpoints of the first format have nothing else.
     pub labels_sha256: String,
-    /// SHA-256 of all images and labels, training before validation before test.
+    /// SHA-256 of all images and labels, training before test; those for validation, if a folder
+    /// has them, are in between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// SHA-256 of the images and labels that are held out of the training images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_sha256: Option<String>,
 }
 
 impl TrainingImages {
     /// Identifies the images of `data`.
     pub fn of(data: &Dataset) -> Self {
-        let mut all = Sha256::new();
-        // Validation images that are held out are training images; a folder may have others.
-        let own = data.validation.as_ref().filter(|_| data.name == DatasetName::Folder);
-        for split in [Some(&data.train), own, Some(&data.test)].into_iter().flatten() {
-            let labels = split.labels(Labels::Fine).unwrap_or_default();
-            all.update((split.len() as u64).to_le_bytes());
-            all.update(split.images());
-            all.update(low_bytes(labels));
-            // Only data sets of more than 256 classes have others.
-            if labels.iter().any(|&label| label > 255) {
-                all.update(labels.iter().map(|&label| (label >> 8) as u8).collect::<Vec<_>>());
-            }
-        }
+        let is_folder = data.name == DatasetName::Folder;
+        let own = data.validation.as_ref().filter(|_| is_folder);
+        let held_out = data.validation.as_ref().filter(|_| !is_folder);
         Self {
             origin: data.origin.clone(),
             labels_sha256: hex(&Sha256::digest(low_bytes(data.train.labels(Labels::Fine).unwrap_or_default()))),
-            sha256: Some(hex(&all.finalize())),
+            sha256: Some(digest_of([Some(&data.train), own, Some(&data.test)].into_iter().flatten())),
+            held_out_sha256: held_out.map(|split| digest_of([split])),
         }
     }
 
     /// Whether both are the same images in the same order, as far as both tell.
     pub fn are(&self, other: &Self) -> bool {
-        let same = self.sha256.as_ref().zip(other.sha256.as_ref()).is_none_or(|(one, other)| one == other);
-        same && self.labels_sha256 == other.labels_sha256
+        let same = |one: &Option<String>, other: &Option<String>| {
+            one.as_ref().zip(other.as_ref()).is_none_or(|(one, other)| one == other)
+        };
+        self.labels_sha256 == other.labels_sha256
+            && same(&self.sha256, &other.sha256)
+            && same(&self.held_out_sha256, &other.held_out_sha256)
     }
+}
+
+/// SHA-256 of images and labels.
+fn digest_of<'a>(splits: impl IntoIterator<Item = &'a Arc<Split>>) -> String {
+    let mut all = Sha256::new();
+    for split in splits {
+        let labels = split.labels(Labels::Fine).unwrap_or_default();
+        all.update((split.len() as u64).to_le_bytes());
+        all.update(split.images());
+        all.update(low_bytes(labels));
+        // Only data sets of more than 256 classes have others.
+        if labels.iter().any(|&label| label > 255) {
+            all.update(labels.iter().map(|&label| (label >> 8) as u8).collect::<Vec<_>>());
+        }
+    }
+    hex(&all.finalize())
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -150,7 +172,8 @@ impl StateFile {
             return Err(damaged(format!("its SHA-256 is {found}; expected {expected}")));
         }
         let format = value.get("format").map_or(Some(1), Value::as_u64);
-        let other = |reason: String| Error::OtherFormat { path: path.clone(), reason };
+        let forced = formats == Formats::Any;
+        let other = |reason: String| Error::OtherFormat { path: path.clone(), reason, forced };
         if formats == Formats::Known && format.is_none_or(|format| format > FORMAT) {
             let format = format.map_or("unknown".to_owned(), |format| format.to_string());
             return Err(other(format!("its format is {format}, and this version reads 1 to {FORMAT}")));

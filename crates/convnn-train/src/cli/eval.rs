@@ -1,10 +1,9 @@
 //! `convnn eval`.
 
-use super::output::{print, start_log};
+use super::output::{print, start_log, write};
 use super::set_threads;
 use candle_core::DType;
 use convnn_data::{DatasetName, Loader, picture_classes};
-use convnn_models::files::write_durably;
 use convnn_train::config::is_folder;
 use convnn_train::evaluation::Evaluation;
 use convnn_train::images;
@@ -84,8 +83,10 @@ pub fn run(args: &Args) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let precision = args.f64.then(|| in_f64(&weights, &loader, &progress)).transpose()?;
     let names = class_names(&data.classes, weights.config.classes());
+    let about = About { dataset, data: &data.origin, weights: &weights.origin, seconds, precision };
+    print(&if args.json { json(&evaluation, &names, &about) } else { text(&evaluation, &names, &about) })?;
     if let Some(path) = &args.csv {
-        write(path, &evaluation.csv(&names))?;
+        write(path, evaluation.csv(&names))?;
     }
     if let Some(path) = &args.svg {
         let title = format!(
@@ -94,10 +95,9 @@ pub fn run(args: &Args) -> Result<()> {
             evaluation.tally.images,
             evaluation.tally.top1_percent()
         );
-        write(path, &evaluation.svg(&names, &title)?)?;
+        write(path, evaluation.svg(&names, &title)?)?;
     }
-    let about = About { dataset, data: &data.origin, weights: &weights.origin, seconds, precision };
-    print(&if args.json { json(&evaluation, &names, &about) } else { text(&evaluation, &names, &about) })
+    Ok(())
 }
 
 /// What was evaluated.
@@ -228,10 +228,6 @@ fn class_names(names: &[String], classes: usize) -> Vec<String> {
         true => names.to_vec(),
         false => (0..classes).map(|class| class.to_string()).collect(),
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    write_durably(path, text.as_bytes()).map_err(Error::io("write", path))
 }
 
 /// The data set requested, which must have as many classes as the model, or else the one that has.

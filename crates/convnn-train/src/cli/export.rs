@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", value_enum)]
     to: Option<Format>,
     /// The license of the weights, as model hubs name it, such as apache-2.0
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     license: Option<String>,
     /// Number of threads [default: RAYON_NUM_THREADS, or one per processor]
     #[arg(long, value_name = "N")]

@@ -1,6 +1,7 @@
 //! `convnn import`.
 
 use super::output;
+use convnn_models::files::read_regular;
 use convnn_models::{ModelConfig, presets};
 use convnn_train::config::{Assignment, Sources};
 use convnn_train::import::{Checkpoint, Mismatch, Setting, differs_from_2025, not_in_shapes};
@@ -39,8 +40,10 @@ const AFTER_HELP: &str = "\
 Examples:
   convnn import vit_tiny.pth --preset vit_tiny --out weights/vit_tiny
   convnn import model.safetensors --preset vit_tiny_attention --set layer.heads=3 --out weights/attention
+";
 
-Exit codes: 0 done, 1 failed, 2 a checkpoint that cannot be used.";
+/// The most bytes of a `config.json`.
+const MOST_CONFIG: u64 = 1 << 20;
 
 /// A configuration that the checkpoint may belong to.
 struct Candidate {
@@ -70,7 +73,10 @@ pub fn run(args: &Args) -> Result<()> {
         output::print_line(&format!("from the file's arguments: {}", list(&from_arguments)))?;
     }
     if !assumed.is_empty() {
-        output::print_line(&format!("assumed, since shapes cannot tell (change with --set): {}", list(&assumed)))?;
+        output::print_line(&format!(
+            "assumed, because the shapes of tensors do not determine them (change with --set): {}",
+            list(&assumed)
+        ))?;
     }
     match exchanged {
         Some(reason) => {
@@ -120,9 +126,9 @@ impl Args {
                 expected: "config.json as it is, or a TOML file".to_owned(),
             });
         }
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = read_regular(path, MOST_CONFIG).map_err(Error::io("read", path))?;
         let wrong = |error: serde_json::Error| Error::Damaged { path: path.to_owned(), message: error.to_string() };
-        let config = serde_json::from_str(&text).map_err(wrong)?;
+        let config = serde_json::from_slice(&text).map_err(wrong)?;
         let title = path.display().to_string();
         Ok(Candidate { title, config, from_arguments: Vec::new(), assumed: Vec::new() })
     }

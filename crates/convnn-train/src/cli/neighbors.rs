@@ -1,13 +1,12 @@
 //! `convnn neighbors`.
 
 use super::eval::dataset;
-use super::output::{print, start_log};
+use super::output::{print, start_log, write};
 use super::predict::{name, picture};
 use super::set_threads;
 use candle_core::{DType, Tensor};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use convnn_core::Similarity;
-use convnn_models::files::write_durably;
 use convnn_models::{Model, Preprocessing};
 use convnn_train::neighbors::drawing::{Panel, sheet};
 use convnn_train::neighbors::page::{Exploration, page};
@@ -147,8 +146,8 @@ impl Drawn {
 
     fn write(&self, scene: &Scene) -> Result<()> {
         match self.vector {
-            true => write(&self.path, scene.svg()?.as_bytes()),
-            false => write(&self.path, &scene.png()?),
+            true => write(&self.path, scene.svg()?),
+            false => write(&self.path, scene.png()?),
         }
     }
 }
@@ -199,14 +198,8 @@ impl Subject {
     }
 
     /// What the layers see of images (B, 3, S, S), and what they or the options choose.
-    fn observe(&self, images: &Tensor, wanted: Option<usize>) -> Result<Vec<Seen>> {
-        let mut layers = observe(&self.model, images)?;
-        if let Some(layer) = wanted {
-            if !(1..=layers.len()).contains(&layer) {
-                return Err(value("--layer", layer, format!("1 to {}, a layer of the model", layers.len())));
-            }
-            layers.retain(|seen| seen.number == layer);
-        }
+    fn observe(&self, images: &Tensor) -> Result<Vec<Seen>> {
+        let layers = observe(&self.model, images)?;
         match &self.selector {
             Some(selector) => rechosen(layers, selector),
             None => Ok(layers),
@@ -240,7 +233,13 @@ fn show(args: &Args, weights: Weights, image: &Path, drawn: Option<Drawn>) -> Re
     let planes = read.center(size);
     let name = name(image);
     let input = subject.preprocessing.tensor(&planes)?;
-    let layers = subject.observe(&input, args.layer.filter(|_| !args.sheet))?;
+    let mut layers = subject.observe(&input)?;
+    if let Some(layer) = args.layer {
+        if !layers.iter().any(|seen| seen.number == layer) {
+            return Err(value("--layer", layer, format!("1 to {}, a layer of the model", layers.len())));
+        }
+        layers.retain(|seen| args.sheet || seen.number == layer);
+    }
     let mut lines = Vec::new();
     let scene = drawn.as_ref().map(|_| draw(args, &subject, &planes, &layers, at, &mut lines)).transpose()?;
     let exploration = match &args.html {
@@ -267,7 +266,7 @@ fn show(args: &Args, weights: Weights, image: &Path, drawn: Option<Drawn>) -> Re
         lines.push(format!("written to {}", drawn.path.display()));
     }
     if let Some((path, page)) = exploration {
-        write(path, page.html.as_bytes())?;
+        write(path, page.html)?;
         lines.push(format!("page written to {}", path.display()));
         for layer in page.left_out {
             tracing::warn!("the features of layer {layer} are too large for a page of 2 MB and were left out");
@@ -350,28 +349,25 @@ fn count(args: &Args, weights: Weights) -> Result<()> {
         if count == 0 {
             break;
         }
-        statistics.add(&subject.observe(&images.narrow(0, 0, count)?, None)?, count);
+        statistics.add(&subject.observe(&images.narrow(0, 0, count)?)?, count);
         if statistics.layers.is_empty() {
             progress.finish();
             return Err(subject.chooses_nothing());
         }
     }
     progress.finish();
-    if let Some(path) = &args.csv {
-        write(path, statistics.csv().as_bytes())?;
-    }
-    if let Some(path) = &args.svg {
-        write(path, statistics.svg()?.as_bytes())?;
-    }
     let mut lines = statistics.table();
     lines.extend([
         String::new(),
         format!("{} test images of {}; distances in cells of the layer's map,", statistics.images, dataset.title()),
         "entropy of where neighbors are in bits (3×3 window: 3.17)".to_owned(),
     ]);
-    print(&lines.join("\n"))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_durably(path, bytes).map_err(Error::io("write", path))
+    print(&lines.join("\n"))?;
+    if let Some(path) = &args.csv {
+        write(path, statistics.csv())?;
+    }
+    if let Some(path) = &args.svg {
+        write(path, statistics.svg()?)?;
+    }
+    Ok(())
 }

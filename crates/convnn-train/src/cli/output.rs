@@ -1,11 +1,12 @@
 //! Standard output and the log.
 
+use convnn_models::files::write_durably;
 use convnn_train::progress::Progress;
 use convnn_train::text::printable;
 use convnn_train::{Error, Result};
 use indicatif::ProgressBar;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tracing_subscriber::EnvFilter;
 
 /// Prints one line of results, with the control characters of names in it escaped.
@@ -18,6 +19,11 @@ pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let failed = |source| Error::Io { action: "write", path: PathBuf::from(STDOUT), source };
     writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(failed)
+}
+
+/// Writes a result to a file, which is replaced as a whole.
+pub fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    write_durably(path, content.as_ref()).map_err(Error::io("write", path))
 }
 
 /// Whether nobody reads standard output any more, as with `convnn info | head -1`.

@@ -2,6 +2,7 @@
 
 use super::{lines, output, report, set_threads};
 use convnn_core::testing::golden::Outcome;
+use convnn_train::exit;
 use convnn_train::parity;
 use convnn_train::text::printable;
 use convnn_train::{Error, Result};
@@ -12,10 +13,9 @@ use std::path::{Path, PathBuf};
 ///
 /// Prints one line per case, `ok CASE max_error=…` or `FAIL CASE TENSOR error=…`, and the totals. Errors are relative
 /// to the largest absolute value in the tensor, or to 1 if that is larger; errors up to 1e-4 pass. Every case is
-/// computed in f64 and in
-/// f32.
+/// computed in f64 and in f32.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 every case passes, 1 a case differs, 2 a file is not a golden file.")]
+#[command(after_help = exit::text())]
 pub struct Args {
     /// Golden files, and folders of them (every .safetensors file in a folder is read as one)
     #[arg(required = true, value_name = "PATH")]

@@ -1,7 +1,6 @@
 //! `convnn runs`.
 
-use super::output::print;
-use convnn_models::files::write_durably;
+use super::output::{print, write};
 use convnn_train::runs::{RunView, compare_table, differing_keys, find, page, svg};
 use convnn_train::text::{Table, age, printable};
 use convnn_train::{Error, Result};
@@ -38,10 +37,10 @@ Examples:
 pub fn run(args: &Args) -> Result<()> {
     let runs = read(&args.paths)?;
     if let Some(path) = &args.html {
-        write(path, &page(&runs)?)?;
+        write(path, page(&runs)?)?;
     }
     if let Some(path) = &args.svg {
-        write(path, &svg(&runs)?)?;
+        write(path, svg(&runs)?)?;
     }
     if args.json {
         let different: serde_json::Map<_, _> =
@@ -121,8 +120,4 @@ fn shortened(text: &str) -> String {
         0..=24 => text.to_owned(),
         _ => text.chars().take(23).chain(['…']).collect(),
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    write_durably(path, text.as_bytes()).map_err(Error::io("write", path))
 }

@@ -41,18 +41,18 @@ pub struct Args {
     /// `--features hub`) [default: CONVNN_DATA, the user's cache folder, or the hub]
     #[arg(long, value_name = "DIR|sample|hub")]
     data: Option<String>,
-    /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or folder if --data is
-    /// a folder of pictures]
+    /// cifar10, cifar100, mnist, fashion_mnist, or folder for pictures of your own [default: cifar10, or
+    /// `folder` if --data holds pictures]
     #[arg(long, value_name = "NAME")]
     dataset: Option<String>,
     /// Hold out N training images, the same share of every class, for validation
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     holdout: Option<i64>,
     /// Number of passes over the training images
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     epochs: Option<i64>,
     /// Seed of all random numbers
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<i64>,
     /// The run folder [default: the first free one of runs/PRESET-1, runs/PRESET-2, …]
     #[arg(long, value_name = "DIR")]
@@ -218,13 +218,21 @@ impl Args {
 
     /// The configuration in the run folder, if the run is to be resumed and no other configuration is given.
     fn stored_config(&self) -> Result<Option<PathBuf>> {
-        if !self.resume || self.preset.is_some() || self.config.is_some() {
+        if !self.resume {
             return Ok(None);
         }
+        // Without --out, a new folder would be numbered, and a new run begin.
         let Some(out) = &self.out else {
-            let expected = "a run folder with --out".to_owned();
-            return Err(Error::Value { key: "--resume".to_owned(), found: "without a folder".to_owned(), expected });
+            let expected = "--out DIR, the folder of the run".to_owned();
+            return Err(Error::Value {
+                key: "--resume".to_owned(),
+                found: "given without a folder".to_owned(),
+                expected,
+            });
         };
+        if self.preset.is_some() || self.config.is_some() {
+            return Ok(None);
+        }
         match holds_run(out)? {
             true => Ok(Some(out.join("config.toml"))),
             false => Err(Error::Folder {

@@ -120,15 +120,25 @@ pub struct Difference {
 /// # Errors
 /// If a value cannot be written in TOML.
 pub fn first_difference(first: &RunConfig, second: &RunConfig, ignored: &[&str]) -> Result<Option<Difference>> {
+    let all = differences(first, second)?;
+    Ok(all.into_iter().find(|difference| !ignored.contains(&difference.key.as_str())))
+}
+
+/// All keys in which two configurations differ.
+///
+/// # Errors
+/// If a configuration cannot be written as TOML.
+pub fn differences(first: &RunConfig, second: &RunConfig) -> Result<Vec<Difference>> {
     let (first, second) = (to_table(first)?, to_table(second)?);
     let mut all = keys(&first);
     all.extend(keys(&second).into_iter().filter(|key| !all.contains(key)).collect::<Vec<_>>());
     let show = |value: Option<&Value>| value.map_or("absent".to_owned(), Value::to_string);
-    Ok(all.into_iter().filter(|key| !ignored.contains(&key.as_str())).find_map(|key| {
+    let differs = |key: String| {
         let path: Vec<_> = key.split('.').map(str::to_owned).collect();
         let (first, second) = (lookup(&first, &path), lookup(&second, &path));
         (first != second).then(|| Difference { key, first: show(first), second: show(second) })
-    }))
+    };
+    Ok(all.into_iter().filter_map(differs).collect())
 }
 
 pub(super) fn first_line(text: &str) -> String {

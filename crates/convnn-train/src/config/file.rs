@@ -59,7 +59,8 @@ fn read_text(path: &Path) -> Result<String> {
     if metadata.len() > MOST_BYTES {
         return Err(wrong(format!("{} bytes; a configuration has at most {MOST_BYTES}", metadata.len())));
     }
-    std::fs::read_to_string(path).map_err(Error::io("read", path))
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    String::from_utf8(bytes).map_err(|error| wrong(format!("{}; expected UTF-8", error.utf8_error())))
 }
 
 /// The value without its place; `None` for a number that does not fit.

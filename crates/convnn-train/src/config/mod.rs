@@ -13,7 +13,7 @@ mod value_type;
 mod words;
 
 pub use command::is_folder;
-pub use document::{Difference, first_difference, flat_keys, flatten};
+pub use document::{Difference, differences, first_difference, flat_keys, flatten};
 pub use sources::{Assignment, Sources};
 pub use value_type::{Bound, Choice, Field, Mismatch, Type};
 
@@ -266,8 +266,7 @@ impl RunConfig {
     /// # Errors
     /// [`Error::Value`] for `early_stopping` or `schedule`.
     pub fn check_validation(&self, has_images: bool) -> Result<()> {
-        let needs =
-            "validation images, which `holdout` takes from the training images; the test images must not choose";
+        let needs = "validation images (set `holdout`), because test images must not be used for tuning";
         let fails = |key: &str, found: &str| match has_images {
             true => Ok(()),
             false => Err(value_error(key, format!("{found} without validation images"), needs)),

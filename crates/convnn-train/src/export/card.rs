@@ -17,6 +17,8 @@ pub(super) struct Origin<'a> {
     pub best: bool,
     /// Where the training images came from.
     pub trained_on: &'a str,
+    /// What was changed when the run was resumed.
+    pub changes: &'a [String],
     /// Number of training images.
     pub images: usize,
     /// Number of validation images.
@@ -55,15 +57,25 @@ impl Origin<'_> {
         let config = self.config;
         let mut text = format!(
             "\n```console\n$ convnn predict picture.jpg --weights FOLDER\n$ convnn eval FOLDER --dataset {}{}\n```\n\n\
-             ## Training\n\n```console\n$ {}\n```\n\n\
-             This command trained the weights, with convnn {} and seed {}; on one kind of processor it gives the same bits \
-             again.",
+             ## Training\n\n```console\n$ {}\n```\n\n",
             config.dataset,
             if config.has_folder() { " --data DIR" } else { "" },
             config.command(self.images)?,
-            env!("CARGO_PKG_VERSION"),
-            config.seed
         );
+        let version = env!("CARGO_PKG_VERSION");
+        text += &match self.changes {
+            [] => format!(
+                "This command trained the weights, with convnn {version} and seed {}; on one kind of processor it gives the \
+                 same bits again.",
+                config.seed
+            ),
+            changes => format!(
+                "The run had this configuration at its end, with convnn {version} and seed {}. It was changed on the way, so \
+                 the command gives other weights: {}.",
+                config.seed,
+                changes.join("; ")
+            ),
+        };
         if config.has_folder() {
             text += " `DIR` is the folder with the images.";
         }

@@ -52,7 +52,7 @@ pub struct Export<'a> {
     pub flips: bool,
     /// Whether to add the model as a PyTorch program, with logits to compare it with.
     pub pytorch: bool,
-    /// The licence of the weights, as model hubs name it.
+    /// The license of the weights, as model hubs name it.
     pub license: Option<&'a str>,
 }
 
@@ -96,6 +96,7 @@ impl Export<'_> {
         }
         let checkpoint = self.checkpoint()?;
         let (epoch, trained_on) = (checkpoint.state.epoch, checkpoint.state.images.origin.clone());
+        let changes = checkpoint.state.changes.clone();
         let mut weights = Weights::from_checkpoint(checkpoint);
         weights.name_classes(self.run)?;
         let named = self.data.or(weights.data.as_deref().map(Path::new));
@@ -149,6 +150,7 @@ impl Export<'_> {
             epoch,
             best: self.epoch == Epoch::Best,
             trained_on: &trained_on,
+            changes: &changes,
             images: match result.train_images {
                 0 => data.train.len().saturating_sub(config.holdout),
                 images => images as usize,

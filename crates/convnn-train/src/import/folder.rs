@@ -36,6 +36,8 @@ pub(crate) fn write_whole<T>(folder: &Path, write: impl FnOnce(&Path) -> Result<
 fn sweep(folder: &Path) {
     let (Some(name), Some(parent)) = (folder.file_name(), folder.parent()) else { return };
     let name = name.to_string_lossy();
+    // A name alone is in the current folder.
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     for path in std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let found = path.file_name().unwrap_or_default().to_string_lossy();
         let process = found.strip_prefix(&*name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".part"));

@@ -33,6 +33,7 @@ impl EventFile {
     /// If the folder or the file cannot be written.
     pub fn create(folder: &Path, now: SystemTime, steps: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let has_earlier = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
         let seconds = since_epoch(now).as_secs();
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.convnn.{}", std::process::id()));
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
@@ -40,7 +41,8 @@ impl EventFile {
         let mut event = event(now);
         event.text(3, "brain.Event:2");
         events.append(&event)?;
-        if steps > 0 {
+        // A run that was killed before its first checkpoint starts again at step 0.
+        if has_earlier {
             events.restart(steps, now)?;
         }
         Ok(events)

@@ -32,6 +32,8 @@ fn state(epoch: usize, batch: usize, top1: &[f64]) -> TrainState {
         history: top1.iter().enumerate().map(metrics).collect(),
         plateau_from: 0,
         config: RunConfig::from_preset("vgg11_compact").unwrap(),
+        changes: vec!["`learning_rate` was 0.1 up to step 8, then 0.01".to_owned()],
+        classes: Some(vec!["cat".to_owned(), "dog".to_owned()]),
         images: TrainingImages::of(&Dataset::sample()),
         instruction_set: Some("x86_64 avx2".to_owned()),
     }

@@ -57,6 +57,14 @@ fn a_folder_of_pictures_is_trained_on_evaluated_and_resumed() {
     let of_weights = eval(&run.join("weights"), Some(data.path()), &[]);
     assert_eq!(of_run["loss"], of_weights["loss"]);
     assert_eq!(of_run["loss"], result(&run)["final"]["loss"]);
+    let epoch = run.join("checkpoints/epoch-0001");
+    assert_eq!(eval(&epoch, None, &[])["loss"], of_run["loss"]);
+    let others = pictures(["eft", "newt", "toad"]);
+    for weights in [&run, &epoch] {
+        let refused = finish(convnn().arg("eval").arg(weights).arg("--data").arg(others.path()));
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("class 1 of"), "{refused:?}");
+    }
     let flipped = eval(&run, None, &["--flips"]);
     assert_ne!(flipped["loss"], of_run["loss"]);
 

@@ -187,7 +187,7 @@ fn divergence_in_a_later_epoch_keeps_the_checkpoint() {
     let Error::Diverged { epoch, .. } = &error else { panic!("{error}") };
     assert!(*epoch > 1, "{error}");
     let message = error.to_string();
-    let kept = format!("the checkpoint after epoch {} is kept", epoch - 1);
+    let kept = format!("the checkpoint epoch-{:04} is kept", epoch - 1);
     for part in [&kept, "learning_rate", "clip_grad_norm"] {
         assert!(message.contains(part), "{part:?} in {message:?}");
     }

@@ -134,6 +134,54 @@ fn the_learning_rate_may_change() {
     assert!(std::fs::read_to_string(run.join("config.toml")).unwrap().contains("learning_rate = 0.01"));
     succeed(tiny_vgg(&kept, 3).arg("--resume"));
     assert_ne!(fingerprint(&kept).0, fingerprint(&run).0);
+    // The rates of a longer run are the same so far if the rate is constant.
+    assert_eq!(newest(&kept).state.changes, [""; 0]);
+    let changes = newest(&run).state.changes;
+    assert_eq!(changes[0], "`epochs` was 2 up to step 32, then 3");
+    assert_eq!(changes[1], "`learning_rate` was 0.05 up to step 32, then 0.01");
+    assert_eq!(changes[2], "`schedule` was \"constant\" up to step 32, then \"cosine\"");
+    let card = |run: &Path| {
+        let out = folder.path().join("exported");
+        succeed(convnn().arg("export").arg(run).arg(&out));
+        std::fs::read_to_string(out.join("README.md")).unwrap()
+    };
+    assert!(
+        card(&run).contains("`learning_rate` was 0.05 up to step 32, then 0.01") && !card(&run).contains("same bits")
+    );
+    assert!(card(&kept).contains("same bits"));
+    // No step is left that another rate could change.
+    refuses_untouched(&kept, &["--override", "--set", "learning_rate=0.01"], &["`learning_rate` is 0.05 there"]);
+}
+
+#[test]
+fn a_changed_plateau_schedule_starts_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let tiny = |epochs: usize, more: &[&str]| {
+        let mut command = tiny_vgg(&run, epochs);
+        // At this rate no prediction changes, so that the first epoch stays the best.
+        for set in ["learning_rate=1e-20", "schedule=plateau", "plateau_patience=1", "holdout=64"] {
+            command.args(["--set", set]);
+        }
+        command.args(more);
+        succeed(&mut command);
+    };
+    tiny(4, &["--set", "plateau_factor=0.5"]);
+    tiny(8, &["--resume", "--override", "--set", "plateau_factor=0.25"]);
+    let rates: Vec<_> = metrics(&run).iter().map(|line| line["learning_rate"].as_f64().unwrap() * 1e20).collect();
+    for (found, expected) in rates.iter().zip([1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 0.25]) {
+        assert!((found - expected).abs() < 1e-12, "{rates:?}");
+    }
+    assert_eq!(rates.len(), 8);
+}
+
+#[test]
+fn resuming_needs_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = convnn();
+    command.args(["train", "--preset", "vgg11_compact", "--data", "sample", "--resume"]).current_dir(&folder);
+    refused(&mut command, &["`--resume` is given without a folder", "--out DIR"]);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }
 
 #[test]

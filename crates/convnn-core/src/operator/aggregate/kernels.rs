@@ -311,6 +311,10 @@ kernel! {
 /// Gradients of [`depthwise`]. A group of images is one task; their weight gradients are summed in order.
 pub(super) fn depthwise_gradients<T: Float>(task: &Task<'_, T>, weight: &[T], grad: &[T]) -> DepthwiseGradients<T> {
     let [b, n, m, c, k] = task.sizes;
+    if c == 0 {
+        let rho = task.rho.map(|rho| vec![T::ZERO; rho.len()]);
+        return DepthwiseGradients { values: Vec::new(), weight: Vec::new(), rho };
+    }
     let weight = by_rank(weight, c, k);
     let images = b.div_ceil(2 * PARTS).max(1);
     let groups = b.div_ceil(images);

@@ -57,24 +57,45 @@ pub fn aggregate(
     weights: &Weights,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let outputs = check_weights(values, neighbors, rho, weights, bias)?;
     match weights {
-        Weights::Standard(weight) => {
-            let [_, _, _, c, k] = check(values, neighbors, rho, weight)?;
-            let outputs = outputs(weight, c, k)?;
-            check_bias(bias, outputs)?;
-            run(Form::Standard { outputs }, values, neighbors, rho, weight, bias)
-        }
-        Weights::Depthwise(weight) => {
-            let [_, _, _, c, k] = check(values, neighbors, rho, weight)?;
-            ensure_shape(weight.dims() == [c, 1, k], "aggregate", "weight", weight, || format!("({c}, 1, {k})"))?;
-            check_bias(bias, c)?;
-            run(Form::Depthwise, values, neighbors, rho, weight, bias)
-        }
+        Weights::Standard(weight) => run(Form::Standard { outputs }, values, neighbors, rho, weight, bias),
+        Weights::Depthwise(weight) => run(Form::Depthwise, values, neighbors, rho, weight, bias),
         Weights::DepthwiseSeparable(depthwise, pointwise) => {
             let y = aggregate(values, neighbors, rho, &Weights::Depthwise(depthwise.clone()), None)?;
             linear(&y, &pointwise.squeeze(2)?, bias)
         }
     }
+}
+
+/// Checks all arguments; returns O.
+fn check_weights(
+    values: &Tensor,
+    neighbors: &Neighbors,
+    rho: &Rho,
+    weights: &Weights,
+    bias: Option<&Tensor>,
+) -> Result<usize> {
+    let depthwise = |weight: &Tensor| -> Result<usize> {
+        let [_, _, _, c, k] = check(values, neighbors, rho, weight)?;
+        ensure_shape(weight.dims() == [c, 1, k], "aggregate", "weight", weight, || format!("({c}, 1, {k})"))?;
+        Ok(c)
+    };
+    let outputs = match weights {
+        Weights::Standard(weight) => {
+            let [_, _, _, c, k] = check(values, neighbors, rho, weight)?;
+            outputs(weight, c, k)?
+        }
+        Weights::Depthwise(weight) => depthwise(weight)?,
+        Weights::DepthwiseSeparable(weight, pointwise) => {
+            let c = depthwise(weight)?;
+            let fits = pointwise.rank() == 3 && pointwise.dims()[1..] == [c, 1];
+            ensure_shape(fits, "aggregate", "pointwise weight", pointwise, || format!("(O, {c}, 1)"))?;
+            pointwise.dim(0)?
+        }
+    };
+    check_bias(bias, outputs)?;
+    Ok(outputs)
 }
 
 /// O of a kernel (O, C, K) or (O, C, κ, κ).
@@ -143,6 +164,7 @@ pub fn aggregate_reference(
     weights: &Weights,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    check_weights(values, neighbors, rho, weights, bias)?;
     let chosen = neighbors.gather_reference(values)?; // (B, N, K, C)
     let chosen = match rho {
         Rho::One => chosen,

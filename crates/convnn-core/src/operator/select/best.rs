@@ -24,6 +24,18 @@ impl<T: Float> Best<T> {
         self.k
     }
 
+    /// The score of the second of a query, or of the only one.
+    pub(super) fn second(&self, query: usize) -> T {
+        self.scores[query * self.k + self.k.min(2) - 1]
+    }
+
+    /// Forgets the candidates of a query.
+    pub(super) fn clear(&mut self, query: usize) {
+        let row = query * self.k..(query + 1) * self.k;
+        self.scores[row.clone()].fill(T::NEG_INFINITY);
+        self.rows[row].fill(NONE);
+    }
+
     /// Inserts a candidate whose score is higher than the last, and returns the new last score.
     #[inline(always)]
     fn insert(&mut self, query: usize, score: T, pool_row: u32) -> T {
@@ -71,18 +83,18 @@ impl<T: Float> Best<T> {
 }
 
 kernel! {
-    /// Takes the scores of `count` candidates from `first` on, rows `stride` apart, for the queries from `query` on.
+    /// Takes the scores of `count` candidates from `first` on, for the queries from `query` on.
     ///
     /// `sample` holds the pool rows of these candidates if they are not `first`, `first` + 1, ….
     pub(super) fn update<const FMA: bool, T; M: Metric>(
-        scores: &[T], stride: usize, count: usize, first: usize,
+        scores: &[T], count: usize, first: usize,
         sample: Option<&[u32]>, own: Option<&[u32]>, query: usize, best: &mut Best<T>,
     ) {
-        for (i, scores) in scores.chunks_exact(stride).enumerate() {
+        for (i, scores) in scores.chunks_exact(count).enumerate() {
             let query = query + i;
             let own = own.map_or(NONE, |own| own[query]);
             let mut last = best.scores[(query + 1) * best.k - 1];
-            let (chunks, rest) = scores[..count].as_chunks::<CHUNK>();
+            let (chunks, rest) = scores.as_chunks::<CHUNK>();
             // Later blocks have the K-th best so far. A sample may hold a token more than once, and is small.
             if last == T::NEG_INFINITY && sample.is_none() && chunks.len() > 1 {
                 let mut lanes = [T::NEG_INFINITY; CHUNK];
@@ -191,5 +203,7 @@ fn lower_bound<T: Float, M: Metric>(mut lanes: [T; CHUNK], k: usize, own: bool) 
             *lane = if *lane == largest { T::NEG_INFINITY } else { *lane };
         }
     }
-    M::clamp(largest).next_down()
+    // Not above the score itself: rounding may have taken it below the least.
+    let clamped = M::clamp(largest);
+    (if largest < clamped { largest } else { clamped }).next_down()
 }

@@ -51,7 +51,7 @@ impl Selection {
     /// takes the lowest other row of the pool as its last neighbor.
     ///
     /// # Errors
-    /// [`Error::NeighborsExceedCandidates`], naming `layer`.
+    /// [`Error::Option`] if K is 0, and [`Error::NeighborsExceedCandidates`]; both name `layer`.
     pub fn check(&self, layer: &str, pool: usize) -> Result<()> {
         let candidates = match &self.candidates {
             CandidateRows::All => pool,
@@ -62,7 +62,15 @@ impl Selection {
                 (rows.len() + usize::from(self.own.is_some())).min(pool + zeros)
             }
         };
-        if self.neighbors == 0 || self.neighbors > candidates {
+        if self.neighbors == 0 {
+            return Err(Error::Option {
+                layer: layer.to_owned(),
+                option: "neighbors",
+                found: "0".to_owned(),
+                expected: "at least 1".to_owned(),
+            });
+        }
+        if self.neighbors > candidates {
             return Err(Error::NeighborsExceedCandidates {
                 layer: layer.to_owned(),
                 neighbors: self.neighbors,
@@ -107,7 +115,8 @@ fn distinct(rows: &[u32], pool: usize) -> Vec<u32> {
 /// ```
 ///
 /// # Errors
-/// [`Error::NeighborsExceedCandidates`] if K is 0 or larger than the candidates, [`Error::Shape`], [`Error::DType`].
+/// [`Error::NeighborsExceedCandidates`], [`Error::Option`] if K is 0 or a row is not one of the pool, [`Error::Shape`],
+/// [`Error::DType`].
 pub fn select(queries: &Tensor, pool: &Tensor, selection: &Selection) -> Result<Neighbors> {
     let (queries, pool) = (batched(queries)?, batched(pool)?);
     check(&queries, &pool, selection)?;
@@ -190,7 +199,9 @@ fn check(queries: &Tensor, pool: &Tensor, selection: &Selection) -> Result<()> {
 /// # Errors
 /// As [`select`].
 pub fn select_reference(queries: &Tensor, pool: &Tensor, selection: &Selection) -> Result<Neighbors> {
-    check(queries, pool, selection)?;
+    let (queries, pool) = (batched(queries)?, batched(pool)?);
+    check(&queries, &pool, selection)?;
+    let (queries, pool) = (widened(&queries)?, widened(&pool)?);
     let (b, n, d) = queries.dims3()?;
     let m = pool.dim(1)?;
     let device = queries.device();
@@ -227,8 +238,10 @@ pub fn select_reference(queries: &Tensor, pool: &Tensor, selection: &Selection) 
         if let Some(own) = own {
             row.insert(0, (own, own_scores[query]));
         }
-        let fill: Vec<u32> = (0..m as u32).filter(|i| row.iter().all(|(row, _)| row != i)).collect();
-        row.extend(fill.into_iter().map(|i| (i, f64::NEG_INFINITY)));
+        if row.len() < selection.neighbors {
+            let fill: Vec<u32> = (0..m as u32).filter(|i| row.iter().all(|(row, _)| row != i)).collect();
+            row.extend(fill.into_iter().map(|i| (i, f64::NEG_INFINITY)));
+        }
         row.truncate(selection.neighbors);
         index.extend(row.iter().map(|(row, _)| *row));
         chosen.extend(row.iter().map(|(_, score)| if score.is_nan() { f64::NEG_INFINITY } else { *score }));
@@ -389,7 +402,6 @@ mod tests {
         };
         let own = Some((0..6).collect::<Vec<u32>>());
         assert_eq!(refused(Selection { neighbors: 7, ..Default::default() }), (7, 6));
-        assert_eq!(refused(Selection { neighbors: 0, ..Default::default() }), (0, 6));
         let candidates = CandidateRows::Padded(vec![0, 1]);
         assert_eq!(refused(Selection { neighbors: 9, candidates, own: own.clone(), ..Default::default() }), (9, 8));
         let candidates = CandidateRows::Sample(vec![0, 2, 2]);
@@ -470,6 +482,45 @@ mod tests {
                 let all = found.len();
                 assert!(right as f64 >= 0.999 * all as f64, "μ/σ = {ratio}, {first:?}: {right} of {all}");
             }
+        }
+    }
+
+    /// Two clusters on opposite sides of 0: their mean is near 0, and ‖x‖² + ‖y‖² − 2x·y would cancel within each.
+    #[test]
+    fn distances_within_clusters_far_apart() {
+        let (n, d, k) = (96, 16, 8);
+        let spread = variable((2, n, d), DType::F64, 21);
+        for distance in [30.0, 300.0, 3_000.0] {
+            let sides: Vec<f64> = (0..n).map(|i| if i % 2 == 0 { distance } else { -distance }).collect();
+            let sides = Tensor::from_vec(sides, (1, n, 1), &Device::Cpu).unwrap();
+            let x = spread.broadcast_add(&sides).unwrap().to_dtype(DType::F32).unwrap();
+            let tokens: Vec<u32> = (0..n as u32).collect();
+            let lists = [CandidateRows::All, CandidateRows::Sample(tokens.clone()), CandidateRows::Padded(vec![0, 50])];
+            for (candidates, own) in
+                lists.into_iter().flat_map(|list| [(list.clone(), None), (list, Some(tokens.clone()))])
+            {
+                let selection = Selection { similarity: Similarity::Euclidean, neighbors: k, candidates, own };
+                let found = rows(&select(&x, &x, &selection).unwrap());
+                let wide = x.to_dtype(DType::F64).unwrap();
+                assert_eq!(
+                    found,
+                    rows(&select_reference(&wide, &wide, &selection).unwrap()),
+                    "{distance} {selection:?}"
+                );
+            }
+        }
+    }
+
+    /// Rounding takes the cosine of opposite directions below −1, where all of them tie.
+    #[test]
+    fn opposite_directions_tie() {
+        for d in [3, 64] {
+            let direction = variable((1, 1, d), DType::F32, 22);
+            let lengths: Vec<f32> = (0..96).map(|i| -0.5 - i as f32 * 0.37).collect();
+            let pool = direction.broadcast_mul(&Tensor::from_vec(lengths, (1, 96, 1), &Device::Cpu).unwrap()).unwrap();
+            let order =
+                |neighbors| rows(&select(&direction, &pool, &Selection { neighbors, ..Selection::default() }).unwrap());
+            assert_eq!(order(9), order(96)[..9], "d = {d}");
         }
     }
 

@@ -14,6 +14,8 @@ use std::borrow::Cow;
 const QUERIES: usize = 64;
 /// Most candidates of a block: with the queries of a task, 256 KiB of f32 scores, which stay in the second-level cache.
 const CANDIDATES: usize = 1024;
+/// A squared distance below this share of the query's squared length has lost a third of an f32's digits.
+const NEAR: f64 = 1.0 / 256.0;
 
 /// Selects for the queries (N, D) of one image from its pool (M, D) into `index` and `scores` (N, K).
 pub(super) fn select_image<T: Float, M: Metric>(
@@ -26,10 +28,9 @@ pub(super) fn select_image<T: Float, M: Metric>(
 ) {
     let k = selection.neighbors;
     let candidates = Block::<T>::new::<M>(pool, d, &selection.candidates);
-    let same = std::ptr::eq(queries, pool) && candidates.sample.is_none();
-    let compared = match same {
-        true => Cow::Borrowed(&candidates.rows[..pool.len()]),
-        false => candidates.form.apply::<M>(queries, d),
+    let compared = match std::ptr::eq(queries, pool) && candidates.sample.is_none() {
+        true => Cow::Borrowed(&candidates.rows[..]),
+        false => compared::<T, M>(queries, d),
     };
     let zeros = match &selection.candidates {
         CandidateRows::Padded(zeros) => &zeros[..],
@@ -40,7 +41,9 @@ pub(super) fn select_image<T: Float, M: Metric>(
         let (first, count) = (task * QUERIES, index.len() / k);
         let own = selection.own.as_ref().map(|own| &own[first..][..count]);
         let mut best = Best::new(count, k - usize::from(own.is_some()));
-        let zero_scores = candidates.scan::<M>(&compared[first * d..][..count * d], own, &mut best);
+        let rows = &compared[first * d..][..count * d];
+        candidates.scan::<M>(rows, own, &mut best);
+        let near = candidates.scan_near::<M>(rows, own, &mut best);
         if let Some(own) = own {
             own_scores::<T, M>(&queries[first * d..][..count * d], pool, d, own, scores, k);
         }
@@ -50,10 +53,11 @@ pub(super) fn select_image<T: Float, M: Metric>(
                 index[0] = own;
                 (index, scores) = (&mut index[1..], &mut scores[1..]);
             }
-            let zero = match zero_scores.get(row) {
-                Some(&zero) => zero,
-                None if zeros.is_empty() => T::NEG_INFINITY,
-                None => candidates.zero_score::<M>(&compared[(first + row) * d..][..d]),
+            let query = &rows[row * d..][..d];
+            let zero = match near.get(row) {
+                _ if zeros.is_empty() => T::NEG_INFINITY,
+                Some(true) => pair_with_zeros::<T, M>(query),
+                _ => candidates.zero_score::<M>(query),
             };
             let best = best.of_query(row, own, candidates.pool as u32, candidates.pool_rows());
             merge(best, zero, zeros, candidates.pool, index, scores);
@@ -61,34 +65,17 @@ pub(super) fn select_image<T: Float, M: Metric>(
     });
 }
 
-/// How the rows of an image are compared: as they are, scaled to length 1, or as distances from an origin.
-struct Form<T> {
-    /// Among the rows, if they are far from 0 and near each other: ‖x‖² + ‖y‖² − 2x·y would cancel.
-    origin: Option<Vec<T>>,
-}
-
-impl<T: Float> Form<T> {
-    fn apply<'a, M: Metric>(&self, rows: &'a [T], d: usize) -> Cow<'a, [T]> {
-        match &self.origin {
-            Some(origin) => Cow::Owned(from_origin(rows, origin)),
-            None if M::UNIT_ROWS => Cow::Owned(unit_rows(rows, d)),
-            None => Cow::Borrowed(rows),
-        }
-    }
+/// Rows as they are compared: scaled to length 1, or as they are.
+fn compared<T: Float, M: Metric>(rows: &[T], d: usize) -> Cow<'_, [T]> {
+    if M::UNIT_ROWS { Cow::Owned(unit_rows(rows, d)) } else { Cow::Borrowed(rows) }
 }
 
 /// The candidates of one image, ready to be scored.
 struct Block<T> {
-    form: Form<T>,
     /// Rows of the pool; as a row number, the zero token.
     pool: usize,
     /// Pool row of each candidate, if candidates are a sample.
     sample: Option<Vec<u32>>,
-    /// Candidates without the zero token.
-    count: usize,
-    /// 1 if a row of zeros follows the candidates: with an origin the zero tokens of the padding must be scored in the
-    /// same product as the others to tie with rows of zeros.
-    zero_rows: usize,
     d: usize,
     /// (M, D)
     rows: Vec<T>,
@@ -106,41 +93,39 @@ impl<T: Float> Block<T> {
             CandidateRows::All | CandidateRows::Padded(_) => None,
         };
         let by_terms = d <= M::WIDEST_TERMS;
-        let form = Form { origin: if M::SQUARES && !by_terms { origin(pool, d) } else { None } };
-        let padded = matches!(candidates, CandidateRows::Padded(zeros) if !zeros.is_empty());
-        let zero_rows = usize::from(padded && form.origin.is_some());
         let zero = vec![T::ZERO; d];
-        let mut gathered = match &sample {
+        let gathered: Cow<'_, [T]> = match &sample {
             None => Cow::Borrowed(pool),
             Some(rows) => {
                 let row = |&p: &u32| if p as usize == tokens { &zero[..] } else { &pool[p as usize * d..][..d] };
                 rows.iter().flat_map(row).copied().collect()
             }
         };
-        let count = gathered.len() / d;
-        if zero_rows > 0 {
-            gathered.to_mut().extend(zero);
-        }
-        let rows = form.apply::<M>(&gathered, d).into_owned();
-        let all = count + zero_rows;
+        let rows = compared::<T, M>(&gathered, d).into_owned();
+        let count = rows.len() / d;
         let columns = by_terms.then(|| {
             let mut columns = vec![T::ZERO; rows.len()];
             for (i, row) in rows.chunks_exact(d).enumerate() {
-                row.iter().enumerate().for_each(|(c, &v)| columns[c * all + i] = v);
+                row.iter().enumerate().for_each(|(c, &v)| columns[c * count + i] = v);
             }
             columns
         });
         let squares = if !by_terms && M::SQUARES { squares(&rows, d) } else { Vec::new() };
-        Self { form, pool: tokens, sample, count, zero_rows, d, rows, columns, squares }
+        Self { pool: tokens, sample, d, rows, columns, squares }
+    }
+
+    /// Number of candidates, without the zero tokens between the rows.
+    fn count(&self) -> usize {
+        self.rows.len() / self.d
     }
 
     /// Pool row of each candidate, then every row of the pool.
     fn pool_rows(&self) -> impl Iterator<Item = u32> {
-        let sample = (0..self.count).map(|i| self.sample.as_ref().map_or(i as u32, |sample| sample[i]));
+        let sample = (0..self.count()).map(|i| self.sample.as_ref().map_or(i as u32, |sample| sample[i]));
         sample.chain(0..self.pool as u32)
     }
 
-    /// The score of the zero token, exactly that of a row of zeros in the pool; only without an origin.
+    /// The score of the zero token, exactly that of a row of zeros in the pool.
     fn zero_score<M: Metric>(&self, query: &[T]) -> T {
         if self.columns.is_some() {
             return score_of_zeros::<T, M>(query);
@@ -150,41 +135,58 @@ impl<T: Float> Block<T> {
         M::of_product(product, square, T::ZERO)
     }
 
-    /// Scores all candidates for the queries (N, D). Returns the score of the row of zeros for each, if there is one.
-    fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) -> Vec<T> {
+    /// Scores all candidates for the queries (N, D).
+    fn scan<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) {
         if best.k() == 0 {
-            return Vec::new();
+            return;
         }
         // Scores that are summed term by term are compared while they are in the first-level cache.
         let (step, widest) = if self.columns.is_some() { (2, 2 * CANDIDATES) } else { (QUERIES, CANDIDATES) };
         // Blocks of one size: in a very narrow one `gemm` would sum in another order, and equal candidates would not tie.
-        let width = self.count.div_ceil(self.count.div_ceil(widest).max(1)).max(1);
+        let all = self.count();
+        let width = all.div_ceil(all.div_ceil(widest).max(1)).max(1);
         let query_squares = if self.squares.is_empty() { Vec::new() } else { squares(queries, self.d) };
-        let mut scores = vec![T::ZERO; step * (width + self.zero_rows)];
-        let mut zero_scores = vec![T::NEG_INFINITY; self.zero_rows * queries.len() / self.d];
-        for first in (0..self.count).step_by(width) {
-            let count = width.min(self.count - first);
-            let scored = if first + count == self.count { count + self.zero_rows } else { count };
+        let mut scores = vec![T::ZERO; step * width];
+        for first in (0..all).step_by(width) {
+            let count = width.min(all - first);
             for (i, queries) in queries.chunks(step * self.d).enumerate() {
-                let scores = &mut scores[..queries.len() / self.d * scored];
+                let scores = &mut scores[..queries.len() / self.d * count];
                 match &self.columns {
                     Some(columns) => match self.d {
-                        2 => score_columns::<T, 2, M>(queries, columns, 2, first, scored, scores),
-                        3 => score_columns::<T, 3, M>(queries, columns, 3, first, scored, scores),
-                        d => score_columns::<T, 0, M>(queries, columns, d, first, scored, scores),
+                        2 => score_columns::<T, 2, M>(queries, columns, 2, first, count, scores),
+                        3 => score_columns::<T, 3, M>(queries, columns, 3, first, count, scores),
+                        d => score_columns::<T, 0, M>(queries, columns, d, first, count, scores),
                     },
-                    None => self.score_products::<M>(queries, query_squares.get(i * step..), first, scored, scores),
+                    None => self.score_products::<M>(queries, query_squares.get(i * step..), first, count, scores),
                 }
                 let sample = self.sample.as_ref().map(|sample| &sample[first..][..count]);
-                update::<T, M>(scores, scored, count, first, sample, own, i * step, best);
-                if scored > count {
-                    for (zero, scores) in zero_scores[i * step..].iter_mut().zip(scores.chunks_exact(scored)) {
-                        *zero = M::clamp(scores[count]);
-                    }
-                }
+                update::<T, M>(scores, count, first, sample, own, i * step, best);
             }
         }
-        zero_scores
+    }
+
+    /// Scans again, term by term, for each query with two neighbors so near that ‖x‖² + ‖y‖² − 2x·y cancels. Returns
+    /// which these are.
+    ///
+    /// One near neighbor alone, such as the token itself, is the first in any case. A candidate beyond twice the length
+    /// of the query is not near, so the length of the query decides.
+    fn scan_near<M: Metric>(&self, queries: &[T], own: Option<&[u32]>, best: &mut Best<T>) -> Vec<bool> {
+        if self.squares.is_empty() || best.k() == 0 {
+            return Vec::new();
+        }
+        let mut scores = Vec::new();
+        let rows = queries.chunks_exact(self.d).zip(squares(queries, self.d)).enumerate();
+        rows.map(|(row, (query, square))| {
+            let is_near = best.second(row) > -T::narrow(NEAR) * square;
+            if is_near {
+                best.clear(row);
+                scores.resize(self.count(), T::ZERO);
+                score_pairs::<T, M>(query, &self.rows, &mut scores);
+                update::<T, M>(&scores, self.count(), 0, self.sample.as_deref(), own, row, best);
+            }
+            is_near
+        })
+        .collect()
     }
 
     /// Scores (N, `count`) of the candidates from `first` on, by a matrix product.
@@ -259,6 +261,13 @@ kernel! {
 }
 
 kernel! {
+    /// The score of a row of zeros, as [`score_pairs`] has it.
+    fn pair_with_zeros<const FMA: bool, T; M: Metric>(query: &[T]) -> T {
+        M::pair(query, &vec![T::ZERO; query.len()], M::of_query(query))
+    }
+}
+
+kernel! {
     /// The score of a row of zeros, term by term.
     fn score_of_zeros<const FMA: bool, T; M: Metric>(query: &[T]) -> T {
         query.iter().fold(T::ZERO, #[inline(always)] |score, &q| M::term::<FMA, T>(score, q, T::ZERO))
@@ -287,36 +296,13 @@ kernel! {
     }
 }
 
-/// A row to measure distances from, if the rows are far from 0 and near each other: the one nearest to their mean.
-/// Differences from a row nearby are exact, so that ties stay ties; the mean itself would round. Rows of zeros are padding,
-/// and of no account.
-fn origin<T: Float>(rows: &[T], d: usize) -> Option<Vec<T>> {
-    let is_token = |row: &&[T]| row.iter().all(|v| v.widen().is_finite()) && row.iter().any(|&v| v != T::ZERO);
-    let tokens = || rows.chunks_exact(d).filter(is_token);
-    let (mut sums, mut energy, mut count) = (vec![0.0; d], 0.0, 0.0);
-    for row in tokens() {
-        for (sum, v) in sums.iter_mut().zip(row) {
-            *sum += v.widen();
-            energy += v.widen() * v.widen();
-        }
-        count += 1.0;
-    }
-    let mean_energy = sums.iter().map(|sum| sum * sum).sum::<f64>() / f64::max(count, 1.0);
-    // The spread is less than the distance of the mean from 0.
-    let far = mean_energy > 0.5 * energy;
-    let from_mean = |row: &[T]| row.iter().zip(&sums).map(|(v, sum)| (v.widen() - sum / count).powi(2)).sum::<f64>();
-    let nearest = || tokens().min_by(|a, b| from_mean(a).total_cmp(&from_mean(b)));
-    far.then(nearest).flatten().map(<[T]>::to_vec)
-}
-
 kernel! {
-    /// row − origin for each row.
-    fn from_origin<const FMA: bool, T>(rows: &[T], origin: &[T]) -> Vec<T> {
-        let mut moved = rows.to_vec();
-        for row in moved.chunks_exact_mut(origin.len()) {
-            row.iter_mut().zip(origin).for_each(|(v, &o)| *v -= o);
+    /// The scores of a query with `rows`, each pair by itself.
+    fn score_pairs<const FMA: bool, T; M: Metric>(query: &[T], rows: &[T], scores: &mut [T]) {
+        let of_query = M::of_query(query);
+        for (row, score) in rows.chunks_exact(query.len()).zip(scores) {
+            *score = M::pair(query, row, of_query);
         }
-        moved
     }
 }
 
