@@ -54,7 +54,7 @@ pub struct Point {
 /// The least range of the vertical axis, so that noise does not look like a trend.
 const LEAST_RANGE: f64 = 6.0;
 /// Characters of a line of a name below the axis, and the height of such a line.
-const NAME: usize = 16;
+const NAME: usize = 12;
 const NAME_LINE: u32 = 14;
 /// Room at the right for last values.
 const RIGHT: u32 = 52;

@@ -261,8 +261,11 @@ impl Error {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Diverged { .. } => Exit::Diverged,
-            Self::Audit(_) | Self::Parity { .. } => Exit::Failure,
-            _ if self.is_of_candle() => Exit::Failure,
+            // In a model, Candle's own words say that its tensors would be too large.
+            Self::Audit(_)
+            | Self::Parity { .. }
+            | Self::Core(convnn_core::Error::Candle(_))
+            | Self::Data(convnn_data::Error::Candle(_)) => Exit::Failure,
             Self::Stopped { signal, .. } => Exit::Signal(*signal),
             Self::NoSpace { .. } => Exit::NoSpace,
             Self::Io { source, .. }

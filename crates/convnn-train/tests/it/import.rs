@@ -144,12 +144,11 @@ fn assumptions_are_printed() {
     let sets = [&VIT[..], &["layer.similarity=euclidean"]].concat();
     let Finished { stdout, .. } =
         succeed(&mut import(&checkpoint("vit.pth"), "vit_compact", &sets, &folder.path().join("out")));
-    let assumed =
-        "assumed, since shapes cannot tell (change with --set): layer.modulation=softmax, layer.candidates=all";
+    let assumed = "(change with --set): layer.modulation=softmax, layer.candidates=all";
     let found: std::collections::BTreeSet<_> =
         stdout.lines().nth(1).unwrap().split(": ").nth(1).unwrap().split(", ").collect();
     assert_eq!(found, assumed.split(": ").nth(1).unwrap().split(", ").collect(), "{stdout}");
-    assert!(stdout.contains("assumed, since shapes cannot tell (change with --set): "), "{stdout}");
+    assert!(stdout.contains("assumed, because the shapes of tensors do not determine them (change"), "{stdout}");
 }
 
 /// The authors' 2026 code scores queries against keys under the same names, so that W_q and W_k are exchanged.

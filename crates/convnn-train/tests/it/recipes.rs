@@ -131,7 +131,7 @@ fn the_test_images_never_choose() {
         let refused = finish(tiny_vit(folder.path(), 2).args(["--set", set]));
         assert_eq!(refused.code, Some(2), "{refused:?}");
         let line = refused.stderr.lines().last().unwrap();
-        assert!(line.contains("holdout") && line.contains("test images must not choose"), "{line}");
+        assert!(line.contains("holdout") && line.contains("test images must not be used for tuning"), "{line}");
         assert!(!folder.path().join("config.toml").exists(), "nothing is written");
     }
 }

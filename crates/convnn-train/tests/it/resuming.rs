@@ -158,7 +158,7 @@ fn a_changed_plateau_schedule_starts_over() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let tiny = |epochs: usize, more: &[&str]| {
-        let mut command = tiny_vgg(&run, epochs);
+        let mut command = tiny_vit(&run, epochs);
         // At this rate no prediction changes, so that the first epoch stays the best.
         for set in ["learning_rate=1e-20", "schedule=plateau", "plateau_patience=1", "holdout=64"] {
             command.args(["--set", set]);
