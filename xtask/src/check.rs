@@ -79,10 +79,7 @@ impl Step {
             Self::Test => &["test --workspace --release"],
             Self::Features => &["test --release -p convnn-data -p convnn-hub -p convnn-image --all-features"],
             // Of the workspace as a whole, like the tests: another choice of packages would build Candle again.
-            Self::Examples => &[
-                "run --release --example features",
-                "run --release --example fine_tune",
-            ],
+            Self::Examples => &["run --release --example features", "run --release --example fine_tune"],
             // Not this program itself: the tests may have built it again, and then its path is gone.
             Self::Reproduce => &["xtask reproduce"],
         };
