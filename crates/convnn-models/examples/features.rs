@@ -1,6 +1,6 @@
 //! A pretrained model as a feature extractor: which known picture is most like a new one?
 //!
-//! `cargo run --release -p convnn-models --example features [-- WEIGHTS]`
+//! `cargo run --release --example features [-- WEIGHTS]`
 //!
 //! The 512 training images of the embedded sample are the known pictures, its 256 test images the new ones. Each gets the
 //! class of the known picture whose features are most similar (cosine). The features are the input of the last linear

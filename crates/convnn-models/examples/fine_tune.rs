@@ -1,6 +1,6 @@
 //! A new head for a pretrained model: its features stay, and a linear layer learns classes of your own.
 //!
-//! `cargo run --release -p convnn-models --example fine_tune [-- PICTURES [WEIGHTS]]`
+//! `cargo run --release --example fine_tune [-- PICTURES [WEIGHTS]]`
 //!
 //! PICTURES is a folder with a folder of pictures for each class (`train/CLASS/*.jpg`, and `test/CLASS` or a fifth set
 //! aside). Without it, the embedded sample of CIFAR-10 learns to tell animals from vehicles.
