@@ -71,7 +71,12 @@ pub enum Error {
     #[error(
         "the run folder {} holds a run with another configuration: `{key}` is {stored} there and {requested} here; \
          {}choose another --out",
-        folder.display(), if *changeable { "add --override to change it from here on, or " } else { "" }
+        folder.display(),
+        match (changeable, finished) {
+            (false, _) => "",
+            (true, false) => "add --override to change it from here on, or ",
+            (true, true) => "the run is finished: extend it with --resume, --override and a larger --epochs, or ",
+        }
     )]
     OtherConfiguration {
         /// The run folder.
@@ -84,6 +89,8 @@ pub enum Error {
         requested: String,
         /// Whether `--override` may change it.
         changeable: bool,
+        /// Whether the run is finished.
+        finished: bool,
     },
     /// Resuming would not continue with the same bits.
     #[error(
@@ -255,6 +262,14 @@ impl Error {
             kind if is_full(kind) => Self::NoSpace { action, path, source },
             _ => Self::Io { action, path, source },
         }
+    }
+
+    /// The same of a finished run.
+    pub(crate) fn of_finished(mut self) -> Self {
+        if let Self::OtherConfiguration { finished, .. } = &mut self {
+            *finished = true;
+        }
+        self
     }
 
     /// How a program ends with this error.

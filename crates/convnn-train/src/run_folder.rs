@@ -95,7 +95,8 @@ impl RunFolder {
         let longer = resume && config.epochs > stored.epochs;
         if let Some(result) = finished(path, &stored).filter(|_| !longer) {
             // No step is left that another learning rate could change.
-            ensure_same(path, &stored, config, longer, Allowed { override_keys: false, ..allowed })?;
+            let same = ensure_same(path, &stored, config, longer, Allowed { override_keys: false, ..allowed });
+            same.map_err(|error| error.of_finished())?;
             return Ok(Found::Finished(Box::new(result)));
         }
         let lock = Lock::take(path)?;
@@ -349,7 +350,8 @@ fn ensure_same(path: &Path, stored: &RunConfig, requested: &RunConfig, longer: b
 pub(crate) fn other_configuration(folder: &Path, difference: Difference) -> Error {
     let Difference { key, first, second } = difference;
     let changeable = CHANGEABLE.contains(&key.as_str());
-    Error::OtherConfiguration { folder: folder.to_owned(), key, stored: first, requested: second, changeable }
+    let (stored, requested, finished) = (first, second, false);
+    Error::OtherConfiguration { folder: folder.to_owned(), key, stored, requested, changeable, finished }
 }
 
 /// The file of the configuration.

@@ -150,7 +150,11 @@ fn the_learning_rate_may_change() {
     );
     assert!(card(&kept).contains("same bits"));
     // No step is left that another rate could change.
-    refuses_untouched(&kept, &["--override", "--set", "learning_rate=0.01"], &["`learning_rate` is 0.05 there"]);
+    refuses_untouched(
+        &kept,
+        &["--override", "--set", "learning_rate=0.01"],
+        &["`learning_rate` is 0.05 there", "a larger --epochs"],
+    );
 }
 
 #[test]
