@@ -27,7 +27,7 @@ use crate::workspace::{data_folder, root};
 /// Arguments of `reproduce`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// How much to train: `smoke`, `quick` or `paper`
+    /// How much to train: `smoke`, `quick`, `start` or `paper`
     #[arg(default_value = "smoke")]
     budget: String,
     /// Only these families of experiments; `--list` shows them

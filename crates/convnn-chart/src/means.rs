@@ -53,8 +53,8 @@ pub struct Point {
 
 /// The least range of the vertical axis, so that noise does not look like a trend.
 const LEAST_RANGE: f64 = 6.0;
-/// Characters of a line of a name below the axis, and the height of such a line.
-const NAME: usize = 12;
+/// Characters below the axis, shared out among the names, and the height of a line of them.
+const NAMES: usize = 64;
 const NAME_LINE: u32 = 14;
 /// Room at the right for last values.
 const RIGHT: u32 = 52;
@@ -67,7 +67,7 @@ pub fn means(panels: &[Means], columns: usize, medium: Medium) -> Result<String>
     let columns = columns.clamp(1, panels.len().max(1));
     let rows = panels.len().div_ceil(columns).max(1);
     let legend = panels.iter().map(|panel| panel.groups.len()).max().unwrap_or(0) as u32;
-    let lines = panels.iter().flat_map(|panel| &panel.names).map(|name| wrapped(name, NAME).len());
+    let lines = panels.iter().flat_map(Means::wrapped_names).map(|lines| lines.len());
     let names = NAME_LINE * lines.max().unwrap_or(0) as u32;
     let size = (PANEL.0 * columns as u32, (PANEL.1 + names + LEGEND_LINE * legend + 8) * rows as u32);
     let mut text = String::new();
@@ -172,10 +172,10 @@ impl Means {
                 area.draw(&Text::new(value, (pixel(point).0 - base + 9, y - top), text))?;
             }
         }
-        for (place, name) in self.names.iter().enumerate() {
+        for (place, lines) in self.wrapped_names().enumerate() {
             let (x, _) = chart.plotting_area().map_coordinate(&at(place as f64, low));
             let (_, heights) = chart.plotting_area().get_pixel_range();
-            for (index, line) in wrapped(name, NAME).into_iter().enumerate() {
+            for (index, line) in lines.into_iter().enumerate() {
                 let text = ("sans-serif", 12).into_font().color(&BLACK).pos(Pos::new(HPos::Center, VPos::Top));
                 area.draw(&Text::new(line, (x - base, heights.end - top + 8 + NAME_LINE as i32 * index as i32), text))?;
             }
@@ -207,6 +207,12 @@ impl Means {
             false if low.is_finite() => (low - 0.5, low + 0.5),
             false => (0.0, 1.0),
         }
+    }
+
+    /// The lines of each name, short enough that neighbors do not touch.
+    fn wrapped_names(&self) -> impl Iterator<Item = Vec<String>> {
+        let width = (NAMES / self.names.len().max(1)).clamp(10, 28);
+        self.names.iter().map(move |name| wrapped(name, width))
     }
 
     /// All values with some room, and never a narrow range.
@@ -272,12 +278,16 @@ mod tests {
 
     #[test]
     fn names_stand_below_their_marks() {
-        let named = Means {
-            names: vec!["ConvNN, random candidates".to_owned(), "KVT".to_owned()],
-            ..chart(&[(0.0, 50.0), (1.0, 60.0)])
+        let draw = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            let named = Means { names, ..chart(&[(0.0, 50.0), (1.0, 60.0)]) };
+            means(&[named], 1, Medium::File).unwrap()
         };
-        let text = means(&[named], 1, Medium::File).unwrap();
-        assert!(text.contains("ConvNN, random\n") && text.contains("candidates\n") && text.contains("KVT"), "{text}");
+        let two = draw(&["ConvNN, random candidates", "KVT"]);
+        assert!(two.contains("ConvNN, random candidates\n") && two.contains("KVT\n"), "{two}");
+        // Among five there is less room for each.
+        let five = draw(&["ConvNN, random candidates", "KVT", "attention", "local", "all"]);
+        assert!(five.contains("ConvNN,\n") && five.contains("random\n") && five.contains("candidates\n"), "{five}");
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub struct Training {
     /// The values of an axis that this budget takes, if not all.
     #[serde(default)]
     pub axes: Selector,
+    /// That of the budget.
+    #[serde(skip)]
+    pub as_published: bool,
 }
 
 /// Dotted keys and values passed to the trainer as `--set key=value`.
@@ -194,6 +197,7 @@ impl Family {
             let budget = budgets.get(name);
             let budget =
                 budget.with_context(|| format!("budget `{name}` is not in budgets.toml; expected {}", known()))?;
+            training.as_published = budget.as_published;
             let Some(recipe) = &training.recipe else { continue };
             let found = budget.recipes.get(recipe);
             let mut set =

@@ -44,6 +44,10 @@ pub struct Budget {
     pub note: String,
     /// Whether claims can be judged at this size.
     pub verdicts: bool,
+    /// Whether rows are trained like their published runs, if for fewer epochs: published figures are then those of the same
+    /// epoch.
+    #[serde(default)]
+    pub as_published: bool,
     /// Settings of the trainer that families share, by name.
     #[serde(default)]
     pub recipes: BTreeMap<String, Settings>,

@@ -78,6 +78,26 @@ struct Repeats {
     last_sd: f64,
 }
 
+impl Published {
+    /// What it had reached after `epochs`; `None` if its curve does not say.
+    pub fn after(mut self, epochs: u32) -> Option<Self> {
+        if epochs == self.epochs {
+            return Some(self);
+        }
+        self.curve.truncate(epochs as usize);
+        let last = self.curve.last().filter(|last| last.epoch == epochs)?;
+        let top1 = |epoch: &Epoch| epoch.test_top1;
+        let last5 = &self.curve[self.curve.len().saturating_sub(5)..];
+        Some(Self {
+            top1: top1(last),
+            last5_top1: last5.iter().map(top1).sum::<f64>() / last5.len() as f64,
+            best_top1: self.curve.iter().map(top1).fold(0.0, f64::max),
+            epochs,
+            ..self
+        })
+    }
+}
+
 impl Tables {
     /// Reads `all_runs.csv` and `repeat_spread.csv` in `folder`.
     pub fn read(folder: &Path) -> Result<Self> {
@@ -171,6 +191,22 @@ mod tests {
         assert!(tables.find(&one).unwrap().is_none());
         let error = tables.find(&key(&[("ratio", "1")])).unwrap_err().to_string();
         assert!(error.contains("no column `ratio`"), "{error}");
+    }
+
+    #[test]
+    fn a_curve_says_what_was_reached_after_fewer_epochs() {
+        let tables = Tables::read(&data_folder("paper")).unwrap();
+        let columns = [("folder", "BR_test_cos---"), ("dataset", "cifar10"), ("branch_ratio", "0.50")];
+        let columns = columns.into_iter().chain([("similarity", "Col"), ("aggregation", "Col")]);
+        let mut published = tables.find(&key(&columns.collect::<Vec<_>>())).unwrap().unwrap();
+        assert!(published.clone().after(2).is_none(), "no curve");
+        published.curve = tables.curve("curve_vgg11_cifar10_branch_0500_colcol_cos.csv", &published).unwrap();
+        let early = published.clone().after(2).unwrap();
+        assert_eq!((early.top1, early.best_top1, early.epochs, early.curve.len()), (59.209, 59.209, 2, 2));
+        assert!((early.last5_top1 - (49.8047 + 59.209) / 2.0).abs() < 1e-9);
+        // All epochs: the figures of the table.
+        assert_eq!(published.clone().after(150).unwrap().last5_top1, published.last5_top1);
+        assert!(published.after(151).is_none());
     }
 
     #[test]

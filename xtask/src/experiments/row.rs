@@ -18,7 +18,7 @@ pub struct Row {
     pub preset: String,
     /// Settings of the trainer: those of the budget, the axes and the overrides.
     pub set: Settings,
-    /// The published run of the full-size counterpart.
+    /// The published run of the full-size counterpart; at the same epoch if the budget trains as published.
     pub published: Option<Published>,
     /// The spread of published runs with equal settings, of the model, data set and learning rate of its published run.
     pub spread: Option<Spread>,
@@ -71,6 +71,9 @@ impl Row {
                     published.curve = tables.curve(&curve.file, published)?;
                 }
             }
+        }
+        if training.as_published {
+            published = published.and_then(|published| published.after(training.epochs));
         }
         let preset = match variant {
             Some(variant) => format!("{}_{variant}", training.preset),

@@ -20,7 +20,7 @@ const SORT: &str = include_str!("sort.js");
 /// The whole page.
 pub fn page(summary: &Summary) -> Result<String> {
     let title = format!("ConvNN reproduction: {}", summary.name);
-    let families = summary.families.iter().map(|one| family(summary, one)).collect::<Result<Vec<_>>>()?;
+    let families = summary.families.iter().map(|one| family(one)).collect::<Result<Vec<_>>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -109,12 +109,12 @@ fn claims(summary: &Summary) -> Markup {
     }
 }
 
-fn family(summary: &Summary, family: &FamilySummary) -> Result<Markup> {
+fn family(family: &FamilySummary) -> Result<Markup> {
     let about = family.family;
     let accuracy = chart::accuracy(family, Medium::Page)?;
     let cost = chart::cost(family, Medium::Page)?;
     let training = chart::training(family, Medium::Page)?;
-    let table = Table::new(family, summary.name == "paper");
+    let table = Table::new(family);
     Ok(html! {
         section id=(about.id) {
             h2 { (about.title) }

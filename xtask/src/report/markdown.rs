@@ -15,7 +15,7 @@ pub fn page(summary: &Summary) -> String {
         text += &format!("\n## Claims\n\n{}\n{METHOD}\n", claims(&judged));
     }
     for family in &summary.families {
-        text += &section(family, summary.name == "paper");
+        text += &section(family);
     }
     text += "\n## Runs\n\nEach run is one command; the same seed gives the same numbers.\n\n```text\n";
     for record in &summary.records {
@@ -29,10 +29,10 @@ pub fn page(summary: &Summary) -> String {
 }
 
 /// A family: table and notes.
-fn section(family: &FamilySummary, is_paper: bool) -> String {
+fn section(family: &FamilySummary) -> String {
     let about = family.family;
     let mut text = format!("\n## {}\n\n{}\n\n", about.title, about.about);
-    let table = Table::new(family, is_paper);
+    let table = Table::new(family);
     text += &lines(&table);
     if !table.same.is_empty() {
         text += &format!("\nIn every row: {}.\n", table.same.join(", "));

@@ -44,10 +44,15 @@ type Cell = fn(&RowSummary) -> Option<String>;
 const FIGURES: [(&str, Origin, bool, Cell); 12] = [
     ("runs", Origin::Ours, true, |row| Some(format!("{} of {}", row.records().count(), row.runs.len()))),
     ("top-1 %", Origin::Ours, false, |row| row.top1().map(with_spread)),
-    ("last 5 %", Origin::Ours, true, |row| row.mean(|result| result.last5.top1).map(with_spread)),
+    ("last 5 %", Origin::Ours, true, |row| {
+        let enough = row.records().all(|record| record.result.epochs >= 5);
+        row.mean(|result| result.last5.top1).filter(|_| enough).map(with_spread)
+    }),
     ("best %", Origin::Ours, true, |row| row.mean(|result| result.best.top1).map(with_spread)),
     ("top-1 %", Origin::Published, false, |row| figure(row, |run| format!("{:.2}", run.top1))),
-    ("last 5 %", Origin::Published, true, |row| figure(row, |run| format!("{:.2}", run.last5_top1))),
+    ("last 5 %", Origin::Published, true, |row| {
+        row.row.published.as_ref().filter(|run| run.epochs >= 5).map(|run| format!("{:.2}", run.last5_top1))
+    }),
     ("best %", Origin::Published, true, |row| figure(row, |run| format!("{:.2}", run.best_top1))),
     ("parameters", Origin::Ours, false, |row| row.records().next().map(|record| grouped(record.result.params))),
     ("parameters", Origin::Published, true, |row| figure(row, |run| grouped(run.parameters))),
@@ -69,8 +74,8 @@ fn figure(row: &RowSummary, figure: fn(&Published) -> String) -> Option<String> 
 
 impl Table {
     /// The table of `family`; a missing figure is a dash. Figures that are the same in every row are told once, and columns
-    /// without a figure are left out. `is_paper` adds the difference from the published runs.
-    pub fn new(family: &FamilySummary, is_paper: bool) -> Self {
+    /// without a figure are left out. A budget that trains as published adds the difference.
+    pub fn new(family: &FamilySummary) -> Self {
         let mut columns = Vec::new();
         let mut cells: Vec<Vec<String>> = vec![Vec::new(); family.rows.len()];
         for (place, axis) in family.family.axes.iter().enumerate().filter(|(place, _)| family.varies[*place]) {
@@ -84,7 +89,7 @@ impl Table {
             cells.iter_mut().for_each(|cells| cells.push(family.family.title.clone()));
         }
         let mut same = Vec::new();
-        let extra = is_paper.then_some(("difference", Origin::Ours, false, DIFFERENCE));
+        let extra = family.training.as_published.then_some(("difference", Origin::Ours, false, DIFFERENCE));
         for (heading, origin, detail, cell) in FIGURES.into_iter().chain(extra) {
             let column: Vec<Option<String>> = family.rows.iter().map(cell).collect();
             let known: Vec<&String> = column.iter().flatten().collect();

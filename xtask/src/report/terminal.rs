@@ -9,7 +9,7 @@ use crate::terminal::aligned;
 pub fn tables(summary: &Summary) -> String {
     let mut text = format!("\n{}\n", summary.budget.note);
     for family in &summary.families {
-        text += &format!("\n{}\n{}", family.family.title, table(family, summary.name == "paper"));
+        text += &format!("\n{}\n{}", family.family.title, table(family));
         for judged in family.verdicts.iter().filter(|judged| !matches!(judged.verdict, Verdict::Open(_))) {
             text += &format!("  {}: {} ({})\n", verdict(judged), claim(judged), figures(judged));
         }
@@ -17,8 +17,8 @@ pub fn tables(summary: &Summary) -> String {
     text
 }
 
-fn table(family: &FamilySummary, is_paper: bool) -> String {
-    let table = Table::new(family, is_paper);
+fn table(family: &FamilySummary) -> String {
+    let table = Table::new(family);
     let shown: Vec<usize> = (0..table.columns.len()).filter(|&c| !table.columns[c].detail).collect();
     let heading = |c: usize| match table.columns[c].origin {
         Origin::Name | Origin::Ours => table.columns[c].heading.clone(),

@@ -163,12 +163,16 @@ mod tests {
 
     #[test]
     fn a_resumed_run_says_where_it_continues() {
-        let folder = tempfile::tempdir().unwrap();
-        let now = UNIX_EPOCH + Duration::from_millis(1_500);
-        let events = EventFile::create(folder.path(), now, 299).unwrap();
-        let bytes = std::fs::read(&events.path).unwrap();
-        let time = 1.5f64.to_le_bytes();
-        let start = [&[0x09], &time[..], b"\x10\xac\x02\x3a\x02\x08\x01"].concat();
-        assert!(bytes.ends_with(&frame(&start)), "{bytes:x?}");
+        // Killed before its first checkpoint, it starts again at step 0.
+        for (steps, varint) in [(0, &b"\x01"[..]), (299, b"\xac\x02")] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("events.out.tfevents.0000000000.convnn.1"), b"").unwrap();
+            let now = UNIX_EPOCH + Duration::from_millis(1_500);
+            let events = EventFile::create(folder.path(), now, steps).unwrap();
+            let bytes = std::fs::read(&events.path).unwrap();
+            let time = 1.5f64.to_le_bytes();
+            let start = [&[0x09], &time[..], b"\x10", varint, b"\x3a\x02\x08\x01"].concat();
+            assert!(bytes.ends_with(&frame(&start)), "{bytes:x?}");
+        }
     }
 }
