@@ -288,13 +288,15 @@ mod tests {
 
     #[test]
     fn claims_are_judged_and_reports_need_no_published_numbers() {
-        let experiments = experiments();
+        let mut experiments = experiments();
+        let family = experiments.families.iter_mut().find(|family| family.id == "vgg_lambda").unwrap();
+        family.published = None;
         let kept = kept(&experiments, "quick", "vgg_lambda");
         let (plan, (ids, records)) = (kept.plan(&experiments).unwrap(), kept.parts());
         let summary = Summary::new(&plan, &ids, &records).unwrap();
         let page = markdown::page(&summary);
         // Rows rise by two, seeds by one: without any spread, λ = 0.25 to 0.75 is 4 above λ = 0 and 4 below λ = 1.
-        let claim = "| **does not hold** | +4.00 ± 0.00 and -4.00 ± 0.00 points, 2 seeds |";
+        let claim = "| **does not hold** | +4.00 ± 0.00 and −4.00 ± 0.00 points, 2 seeds |";
         assert!(page.contains(claim), "{page}");
         assert!(!page.contains("*published"), "{page}");
         let html = html_page(&summary).unwrap();

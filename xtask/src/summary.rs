@@ -177,7 +177,7 @@ fn judge<'a>(planned: &Planned<'a>, rows: &[RowSummary], budget: &Budget) -> Res
                 about: row.row.label(family, shown),
                 published: worse.iter().map(|row| Some(known? - published(row.row)?)).collect(),
                 verdict: match all_planned {
-                    true => verdict(&better, &worse, &group, budget, row.row),
+                    true => verdict(&better, &worse, &group, budget),
                     false => Verdict::Open("not all of its rows are trained here"),
                 },
             });
@@ -200,13 +200,7 @@ fn names_all(family: &Family, selector: &Selector, rows: &[&RowSummary]) -> Resu
     Ok(true)
 }
 
-fn verdict(
-    better: &[&RowSummary],
-    worse: &[&RowSummary],
-    group: &[&RowSummary],
-    budget: &Budget,
-    row: &Row,
-) -> Verdict {
+fn verdict(better: &[&RowSummary], worse: &[&RowSummary], group: &[&RowSummary], budget: &Budget) -> Verdict {
     if better.is_empty() || worse.is_empty() || better.iter().chain(worse).any(|row| row.records().next().is_none()) {
         return Verdict::Open("runs are missing");
     }
@@ -214,7 +208,8 @@ fn verdict(
         return Verdict::Open("too little training");
     }
     let scores: Vec<Scores> = group.iter().map(|row| row.scores()).collect();
-    let Some(spread) = Spread::of(&scores).or(row.spread) else {
+    let published = || group.iter().find_map(|row| row.row.spread);
+    let Some(spread) = Spread::of(&scores).or_else(published) else {
         return Verdict::Open("only one seed and no published spread; use --seeds 3 to measure it");
     };
     let better: Vec<Scores> = better.iter().map(|row| row.scores()).collect();

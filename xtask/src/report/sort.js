@@ -8,7 +8,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", upward ? "ascending" : "descending");
       const key = (row) => {
-        const text = row.cells[column].textContent.replaceAll(",", "");
+        const text = row.cells[column].textContent.replaceAll(",", "").replace("−", "-");
         const number = parseFloat(text);
         return Number.isNaN(number) ? text : number;
       };

@@ -1,6 +1,6 @@
 //! The table of a family, independent of the format.
 
-use super::words::{grouped, with_spread};
+use super::words::{grouped, signed, with_spread};
 use crate::experiments::Published;
 use crate::summary::{FamilySummary, RowSummary};
 
@@ -66,7 +66,7 @@ const FIGURES: [(&str, Origin, bool, Cell); 12] = [
 ];
 
 /// Ours minus published, where both were trained alike.
-const DIFFERENCE: Cell = |row| Some(format!("{:+.2}", row.top1()?.mean - row.row.published.as_ref()?.top1));
+const DIFFERENCE: Cell = |row| Some(signed(row.top1()?.mean - row.row.published.as_ref()?.top1));
 
 fn figure(row: &RowSummary, figure: fn(&Published) -> String) -> Option<String> {
     row.row.published.as_ref().map(figure)

@@ -27,6 +27,11 @@ pub fn with_spread(mean: Mean) -> String {
     }
 }
 
+/// A difference with its sign and two decimals.
+pub fn signed(difference: f64) -> String {
+    format!("{difference:+.2}").replace('-', "−")
+}
+
 /// Where the runs took place, a line for each different place.
 pub fn environments(summary: &Summary) -> Vec<String> {
     let mut lines: Vec<String> = summary.records.iter().map(|record| environment(&record.environment)).collect();
@@ -93,7 +98,7 @@ pub fn verdict(judged: &Judged) -> &'static str {
 
 /// The figures behind a verdict.
 pub fn figures(judged: &Judged) -> String {
-    let interval = |found: &Difference| format!("{:+.2} ± {:.2}", found.mean, found.margin);
+    let interval = |found: &Difference| format!("{} ± {:.2}", signed(found.mean), found.margin);
     match &judged.verdict {
         Verdict::Open(why) => (*why).to_owned(),
         Verdict::Holds(found) | Verdict::DoesNotHold(found) | Verdict::NotDecidable(found) => {
@@ -119,8 +124,8 @@ pub fn published_difference(judged: &Judged) -> String {
     if judged.published.iter().all(Option::is_none) {
         return "–".to_owned();
     }
-    let shown = |points: &Option<f64>| points.map_or("–".to_owned(), |points| format!("{points:+.2}"));
-    format!("{} points", judged.published.iter().map(shown).collect::<Vec<_>>().join(" and "))
+    let shown = |points: &Option<f64>| points.map_or("–".to_owned(), |points| format!("{} points", signed(points)));
+    judged.published.iter().map(shown).collect::<Vec<_>>().join(" and ")
 }
 
 /// The claim, and what it is about if its family has several data sets or the like.
@@ -173,5 +178,10 @@ mod tests {
     fn numbers_are_grouped_by_thousands() {
         let texts = [7, 123, 1234, 130_015_690].map(grouped);
         assert_eq!(texts, ["7", "123", "1,234", "130,015,690"]);
+    }
+
+    #[test]
+    fn differences_have_a_sign() {
+        assert_eq!([-3.456, 0.0, 2.0].map(signed), ["−3.46", "+0.00", "+2.00"]);
     }
 }
