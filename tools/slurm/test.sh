@@ -51,7 +51,14 @@ END
 finish() {
     scancel --user=root 2>/dev/null || true
     for daemon in slurmd slurmctld; do
-        kill "$(cat "$work/$daemon.pid")" 2>/dev/null || true
+        pid=$(cat "$work/$daemon.pid" 2>/dev/null) || continue
+        kill "$pid" 2>/dev/null || true
+        # They end their tasks first, and need munge for that.
+        for _ in $(seq 30); do
+            kill -0 "$pid" 2>/dev/null || continue 2
+            sleep 1
+        done
+        kill -9 "$pid" 2>/dev/null || true
     done
     if [ -n "${munged:-}" ]; then kill "$munged" 2>/dev/null || true; fi
 }
