@@ -99,7 +99,7 @@ impl Table {
             if constant && may_be_told {
                 let whose = if origin == Origin::Published { "published " } else { "" };
                 same.push(match heading {
-                    "runs" => format!("{first} runs"),
+                    "runs" => format!("{first} {}", if first.as_str() == "1 of 1" { "run" } else { "runs" }),
                     heading => format!("{whose}{first} {heading}"),
                 });
                 continue;
